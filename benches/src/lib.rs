@@ -1,0 +1,2 @@
+//! Benchmarks that cross crates.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! The command.
+#![forbid(unsafe_code)]

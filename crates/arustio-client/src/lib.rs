@@ -1,0 +1,2 @@
+//! The client-side file system.
+#![forbid(unsafe_code)]

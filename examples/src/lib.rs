@@ -1,0 +1,2 @@
+//! One small program per use case.
+#![forbid(unsafe_code)]

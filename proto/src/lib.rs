@@ -1,0 +1,2 @@
+//! The wire and durable formats, and their conversions to the nouns.
+#![forbid(unsafe_code)]
