@@ -1,0 +1,190 @@
+//! A batch in the making that reads its own writes.
+//!
+//! Applying a slice of log entries is one engine batch, and a later entry must see what
+//! an earlier one of the same slice did. An overlay keeps the pending changes in ordered
+//! maps above the engine, answers reads from both, and ends as a [`Batch`].
+//!
+//! Range deletes are not offered: the state machine deletes keys that it has read.
+
+use std::collections::BTreeMap;
+use std::ops::{Bound, ControlFlow};
+
+use super::{Batch, Direction, EngineError, Family, KvEngine, Scan, Visit};
+
+type Pending = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+
+/// Pending changes above an engine. Nothing reaches the engine before the batch from
+/// [`Overlay::into_batch`] is written.
+#[derive(Debug)]
+pub struct Overlay<'e> {
+    engine: &'e dyn KvEngine,
+    pending: BTreeMap<Family, Pending>,
+}
+
+impl<'e> Overlay<'e> {
+    /// No change yet.
+    pub fn new(engine: &'e dyn KvEngine) -> Self {
+        Self {
+            engine,
+            pending: BTreeMap::new(),
+        }
+    }
+
+    /// The value of a key, pending changes included.
+    pub fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, EngineError> {
+        match self.pending.get(&family).and_then(|map| map.get(key)) {
+            Some(pending) => Ok(pending.clone()),
+            None => self.engine.get(family, key),
+        }
+    }
+
+    /// Sets a key.
+    pub fn put(&mut self, family: Family, key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) {
+        self.change(family, key.into(), Some(value.into()));
+    }
+
+    /// Removes a key; absent is fine.
+    pub fn delete(&mut self, family: Family, key: impl Into<Vec<u8>>) {
+        self.change(family, key.into(), None);
+    }
+
+    fn change(&mut self, family: Family, key: Vec<u8>, value: Option<Vec<u8>>) {
+        self.pending.entry(family).or_default().insert(key, value);
+    }
+
+    /// Visits pairs of a range in key order, pending changes included.
+    pub fn scan(
+        &self,
+        family: Family,
+        scan: Scan<'_>,
+        visit: &mut Visit<'_>,
+    ) -> Result<(), EngineError> {
+        if scan.is_empty() {
+            return Ok(());
+        }
+        let Some(map) = self.pending.get(&family) else {
+            return self.engine.scan(family, scan, visit);
+        };
+        let upper = scan.end.map_or(Bound::Unbounded, Bound::Excluded);
+        let range = map.range::<[u8], _>((Bound::Included(scan.start), upper));
+        match scan.direction {
+            Direction::Forward => self.merge(family, scan, range, visit),
+            Direction::Backward => self.merge(family, scan, range.rev(), visit),
+        }
+    }
+
+    fn merge<'p>(
+        &self,
+        family: Family,
+        scan: Scan<'_>,
+        pending: impl Iterator<Item = (&'p Vec<u8>, &'p Option<Vec<u8>>)>,
+        visit: &mut Visit<'_>,
+    ) -> Result<(), EngineError> {
+        let mut pending = pending.peekable();
+        let mut left = scan.limit;
+        let mut ended = false;
+        let earlier = |a: &[u8], b: &[u8]| match scan.direction {
+            Direction::Forward => a < b,
+            Direction::Backward => a > b,
+        };
+        let mut emit = |key: &[u8], value: &[u8], ended: &mut bool| {
+            left -= 1;
+            *ended = visit(key, value).is_break() || left == 0;
+        };
+        // Deleted keys hide stored ones, so the stored side is not limited by count.
+        let stored = Scan {
+            limit: usize::MAX,
+            ..scan
+        };
+        self.engine.scan(family, stored, &mut |key, value| {
+            while let Some((ours, new)) = pending.next_if(|(ours, _)| earlier(ours, key)) {
+                if let Some(new) = new {
+                    emit(ours, new, &mut ended);
+                }
+                if ended {
+                    return ControlFlow::Break(());
+                }
+            }
+            match pending.next_if(|(ours, _)| ours.as_slice() == key) {
+                Some((_, Some(new))) => emit(key, new, &mut ended),
+                Some((_, None)) => {}
+                None => emit(key, value, &mut ended),
+            }
+            if ended {
+                return ControlFlow::Break(());
+            }
+            ControlFlow::Continue(())
+        })?;
+        for (key, value) in pending {
+            if ended {
+                break;
+            }
+            if let Some(value) = value {
+                emit(key, value, &mut ended);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether nothing would change.
+    pub fn is_empty(&self) -> bool {
+        self.pending.values().all(BTreeMap::is_empty)
+    }
+
+    /// Every change, as one batch.
+    pub fn into_batch(self) -> Batch {
+        let mut batch = Batch::new();
+        for (family, map) in self.pending {
+            for (key, value) in map {
+                match value {
+                    Some(value) => batch.put(family, key, value),
+                    None => batch.delete(family, key),
+                }
+            }
+        }
+        batch
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::{Durability, EngineKind, MemEngine};
+
+    fn keys(overlay: &Overlay<'_>, scan: Scan<'_>) -> String {
+        let mut out = String::new();
+        overlay
+            .scan(Family::Inodes, scan, &mut |key, value| {
+                out.push_str(&String::from_utf8_lossy(key));
+                out.push_str(&String::from_utf8_lossy(value));
+                out.push(' ');
+                ControlFlow::Continue(())
+            })
+            .unwrap();
+        out
+    }
+
+    #[test]
+    fn reads_see_pending_changes_in_order() {
+        let engine = MemEngine::new(EngineKind::State);
+        let mut batch = Batch::new();
+        for key in ["a", "c", "e"] {
+            batch.put(Family::Inodes, key, "1");
+        }
+        engine.write(batch, Durability::Buffered).unwrap();
+        let mut overlay = Overlay::new(&engine);
+        overlay.put(Family::Inodes, "b", "2");
+        overlay.put(Family::Inodes, "c", "2");
+        overlay.delete(Family::Inodes, "a");
+        overlay.put(Family::Inodes, "f", "2");
+        assert_eq!(keys(&overlay, Scan::all()), "b2 c2 e1 f2 ");
+        assert_eq!(keys(&overlay, Scan::all().backward()), "f2 e1 c2 b2 ");
+        assert_eq!(keys(&overlay, Scan::all().limit(2)), "b2 c2 ");
+        assert_eq!(keys(&overlay, Scan::range(b"c", Some(b"f"))), "c2 e1 ");
+        assert_eq!(overlay.get(Family::Inodes, b"a").unwrap(), None);
+        engine
+            .write(overlay.into_batch(), Durability::Buffered)
+            .unwrap();
+        assert_eq!(keys(&Overlay::new(&engine), Scan::all()), "b2 c2 e1 f2 ");
+    }
+}
