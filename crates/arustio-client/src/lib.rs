@@ -1,2 +1,22 @@
-//! The client-side file system.
+//! The client-side file system: resolve, plan, read through the cache, write through
+//! to the under file system.
+//!
+//! Read [`fs`] first: the trait [`FileSystem`] with its reader and writer, which the
+//! command line, programs and tests use. [`builder`] makes the real one.
+//!
+//! A client asks the metadata service for names, and fetches bytes itself: from the
+//! block nodes while they answer well, else from the object store. It owns no truth;
+//! dropping it at any point loses nothing that was acknowledged.
 #![forbid(unsafe_code)]
+
+pub mod builder;
+pub mod config;
+pub mod error;
+pub mod filesystem;
+pub mod fs;
+
+pub use builder::{Builder, Notice, connect};
+pub use config::ClientConfig;
+pub use error::{FsError, Result};
+pub use filesystem::ArustioFileSystem;
+pub use fs::{FileReader, FileSystem, FileWriter};

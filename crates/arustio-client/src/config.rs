@@ -1,0 +1,180 @@
+//! Settings of a client, as data.
+//!
+//! Every bound has a reason in its doc. Components (metadata, blocks, clocks) never
+//! hide in here; the builder takes them.
+
+use std::time::Duration;
+
+use arustio_types::ByteSize;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{FsError, Result};
+
+/// Settings of a client.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ClientConfig {
+    /// Metadata servers, `host:port`; any of them will do.
+    pub addresses: Vec<String>,
+    /// How long a first connection may take before the server counts as not running.
+    #[serde(with = "arustio_types::unit::duration")]
+    pub connect_timeout: Duration,
+    /// How long a request to the metadata service may take, repeats included.
+    #[serde(with = "arustio_types::unit::duration")]
+    pub request_timeout: Duration,
+    /// Time without renewal after which the session, and with it every lease, is over.
+    #[serde(with = "arustio_types::unit::duration")]
+    pub session_ttl: Duration,
+    /// Added to the deadline of an unanswered request before it is taken for dead (P5).
+    #[serde(with = "arustio_types::unit::duration")]
+    pub late_request: Duration,
+    /// How long an operation waits for what others owe on its keys (P2).
+    #[serde(with = "arustio_types::unit::duration")]
+    pub pending_wait: Duration,
+    /// Reading.
+    pub read: ReadConfig,
+    /// Writing.
+    pub write: WriteConfig,
+    /// Looking at the under file system.
+    pub sync: SyncConfig,
+}
+
+/// Settings of readers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ReadConfig {
+    /// Grid of small cold reads: what one of them costs at most (R6).
+    pub min_fetch: ByteSize,
+    /// A cold sequential read of an object up to this is one request (R6).
+    pub whole_object: ByteSize,
+    /// Bytes of one request of a large cold read.
+    pub part: ByteSize,
+    /// Requests of one large cold read in flight.
+    pub parallel: usize,
+    /// How far ahead of its reader one handle reads at most.
+    pub prefetch_max: ByteSize,
+    /// Bytes that all readers of a client buffer together.
+    pub buffer: ByteSize,
+    /// Bytes on their way to block nodes in the background; more are dropped, counted.
+    pub fill_buffer: ByteSize,
+    /// How long a block node may take before the under file system is asked instead.
+    #[serde(with = "arustio_types::unit::duration")]
+    pub node_timeout: Duration,
+    /// Ask block nodes at all.
+    pub cache: bool,
+}
+
+/// Settings of writers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WriteConfig {
+    /// Largest single PUT, and the size of a part beyond it.
+    pub part: ByteSize,
+    /// Parts of one writer in flight.
+    pub parallel: usize,
+    /// Bytes that one writer buffers (W5).
+    pub buffer: ByteSize,
+}
+
+/// Settings of looking at the under file system.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SyncConfig {
+    /// Rounds of proving and repeating before a command gives up (L3).
+    pub max_rounds: usize,
+    /// Directories that a recursive sync looks at concurrently.
+    pub parallel: usize,
+}
+
+impl Default for ClientConfig {
+    fn default() -> Self {
+        Self {
+            addresses: vec!["127.0.0.1:7411".to_owned()],
+            connect_timeout: Duration::from_millis(2500),
+            request_timeout: Duration::from_secs(30),
+            session_ttl: Duration::from_secs(60),
+            late_request: Duration::ZERO,
+            pending_wait: Duration::from_secs(180),
+            read: ReadConfig::default(),
+            write: WriteConfig::default(),
+            sync: SyncConfig::default(),
+        }
+    }
+}
+
+impl Default for ReadConfig {
+    fn default() -> Self {
+        Self {
+            min_fetch: ByteSize::kib(256),
+            whole_object: ByteSize::mib(16),
+            part: ByteSize::mib(8),
+            parallel: 8,
+            prefetch_max: ByteSize::mib(64),
+            buffer: ByteSize::mib(128),
+            fill_buffer: ByteSize::mib(32),
+            node_timeout: Duration::from_secs(2),
+            cache: true,
+        }
+    }
+}
+
+impl Default for WriteConfig {
+    fn default() -> Self {
+        Self {
+            part: ByteSize::mib(8),
+            parallel: 8,
+            buffer: ByteSize::mib(64),
+        }
+    }
+}
+
+impl Default for SyncConfig {
+    fn default() -> Self {
+        Self {
+            max_rounds: 32,
+            parallel: 8,
+        }
+    }
+}
+
+/// A config that was checked; what the builder takes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CheckedConfig(ClientConfig);
+
+impl CheckedConfig {
+    /// The values.
+    pub fn get(&self) -> &ClientConfig {
+        &self.0
+    }
+}
+
+impl ClientConfig {
+    /// Checks every value against the others.
+    pub fn validate(self) -> Result<CheckedConfig> {
+        let refuse = |message: &str| {
+            Err(FsError::new(
+                arustio_types::ErrorKind::InvalidArgument,
+                message,
+            ))
+        };
+        if self.session_ttl < Duration::from_secs(1) {
+            return refuse("session_ttl must be at least 1s");
+        }
+        if !self.read.min_fetch.get().is_power_of_two() {
+            return refuse("read.min_fetch must be a power of two");
+        }
+        if self.read.part.get() < 1 << 16 || self.write.part.get() < 5 << 20 {
+            return refuse("read.part must be at least 64KiB and write.part at least 5MiB");
+        }
+        if self.read.parallel == 0 || self.write.parallel == 0 || self.sync.parallel == 0 {
+            return refuse("read.parallel, write.parallel and sync.parallel must be at least 1");
+        }
+        if self.write.buffer < self.write.part {
+            return refuse("write.buffer must hold at least one write.part");
+        }
+        if self.read.buffer < self.read.whole_object || self.read.buffer < self.read.part {
+            return refuse("read.buffer must hold read.whole_object and read.part");
+        }
+        Ok(CheckedConfig(self))
+    }
+}
