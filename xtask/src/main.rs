@@ -1,0 +1,83 @@
+//! `cargo xtask`: starts programs and checks the tree.
+//!
+//! What one command of cargo cannot do lives here: finding the tools that a build needs, saying what a
+//! long build is doing, running the checks of the continuous integration in order, and comparing the
+//! tree with the rules of `docs/style.md` and the table in `layers.toml`.
+//!
+//! Not here: anything that needs a network protocol. Such programs belong to `arustio-testkit` and
+//! `arustio-benches`; this one builds and starts them, so that it stays small enough to compile in
+//! seconds. It depends on no other package of the workspace, and therefore works while they do not.
+
+mod ci;
+mod install;
+mod layers;
+mod programs;
+mod setup;
+mod shell;
+mod source;
+mod suite;
+mod tidy;
+mod workspace;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::shell::Exit;
+
+/// Everything about this workspace that one cargo command cannot do.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Find the tools that a build needs, and install or name what is missing
+    Setup,
+    /// Build both servers and the command, and show the main job on real data
+    Demo(programs::Demo),
+    /// Build and run all tests
+    Test(suite::Test),
+    /// Put `arustio` and `arustio-server` on the PATH
+    Install(install::Install),
+    /// Remove what `install` put there
+    Uninstall(install::Uninstall),
+    /// Measure a row of docs/performance.md beside its limit
+    Bench(programs::Bench),
+    /// Run every check, the quickest first, as continuous integration does
+    Ci,
+    /// Check headers, file sizes, contracts, promises and paths
+    Tidy,
+    /// Compare the dependencies with the table in xtask/layers.toml
+    Layers,
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            error
+                .downcast_ref::<Exit>()
+                .map_or(ExitCode::FAILURE, |exit| exit.code())
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Setup => setup::command(),
+        Command::Demo(demo) => demo.run(),
+        Command::Test(test) => test.run(),
+        Command::Install(install) => install.run(),
+        Command::Uninstall(uninstall) => uninstall.run(),
+        Command::Bench(bench) => bench.run(),
+        Command::Ci => ci::run(),
+        Command::Tidy => tidy::run(),
+        Command::Layers => layers::run(),
+    }
+}

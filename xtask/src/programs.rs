@@ -1,0 +1,170 @@
+//! The programs that show and measure the whole system: built here, then started in our place.
+//!
+//! What they do is theirs: `arustio-demo` belongs to `arustio-testkit`, `arustio-bench-rows` to
+//! `arustio-benches`. They learn where the binaries are by `--bin-dir` and get the flags unchanged.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use cargo_metadata::TargetKind;
+use clap::{Args, ValueEnum};
+
+use crate::setup;
+use crate::shell::Cmd;
+use crate::{suite, workspace};
+
+const DEMO: (&str, &str) = ("arustio-testkit", "arustio-demo");
+const BENCH: (&str, &str) = ("arustio-benches", "arustio-bench-rows");
+
+/// Build both servers and the command, and show the main job on real data.
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    /// Less data, for a quick look
+    #[arg(long)]
+    small: bool,
+    /// The S3 server: the one of this repository, or MinIO
+    #[arg(long, value_enum)]
+    s3: Option<S3>,
+    /// Leave everything running, and say how to talk to it
+    #[arg(long)]
+    keep: bool,
+    /// How to compile: `dev` reuses what the tests have built
+    #[arg(long, value_enum, default_value_t = Profile::Release)]
+    profile: Profile,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum S3 {
+    Builtin,
+    Minio,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Profile {
+    Release,
+    Dev,
+}
+
+impl Profile {
+    fn folder(self) -> &'static str {
+        match self {
+            Self::Release => "release",
+            Self::Dev => "debug",
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Release => "release",
+            Self::Dev => "dev",
+        }
+    }
+}
+
+impl Demo {
+    pub(crate) fn run(&self) -> Result<()> {
+        start(
+            DEMO,
+            self.profile,
+            &["arustio-server", "arustio-cli", "arustio-testkit"],
+            self.flags(),
+        )
+    }
+
+    fn flags(&self) -> Vec<OsString> {
+        let mut flags = Vec::new();
+        if self.small {
+            flags.push("--small".into());
+        }
+        if let Some(s3) = self.s3 {
+            let name = match s3 {
+                S3::Builtin => "builtin",
+                S3::Minio => "minio",
+            };
+            flags.extend(["--s3".into(), name.into()]);
+        }
+        if self.keep {
+            flags.push("--keep".into());
+        }
+        flags
+    }
+}
+
+/// Measure a row of docs/performance.md beside its limit.
+#[derive(Debug, Args)]
+pub(crate) struct Bench {
+    /// The number of the row; without it, all of them
+    #[arg(long)]
+    row: Option<u32>,
+    /// One JSON object a line on stdout, and nothing else
+    #[arg(long)]
+    json: bool,
+}
+
+impl Bench {
+    pub(crate) fn run(&self) -> Result<()> {
+        let packages = [
+            "arustio-server",
+            "arustio-cli",
+            "arustio-testkit",
+            "arustio-benches",
+        ];
+        start(BENCH, Profile::Release, &packages, self.flags())
+    }
+
+    fn flags(&self) -> Vec<OsString> {
+        let mut flags = Vec::new();
+        if let Some(row) = self.row {
+            flags.extend(["--row".into(), row.to_string().into()]);
+        }
+        if self.json {
+            flags.push("--json".into());
+        }
+        flags
+    }
+}
+
+/// Whether the demo can be run at the present state of the tree.
+pub(crate) fn demo_exists() -> Result<bool> {
+    let metadata = workspace::members()?;
+    Ok(has_program(&metadata, DEMO))
+}
+
+fn has_program(metadata: &cargo_metadata::Metadata, (package, program): (&str, &str)) -> bool {
+    workspace::find(metadata, package).is_some_and(|package| {
+        workspace::targets(package, TargetKind::Bin)
+            .iter()
+            .any(|bin| bin.name == program)
+    })
+}
+
+fn start(
+    program: (&str, &str),
+    profile: Profile,
+    packages: &[&str],
+    flags: Vec<OsString>,
+) -> Result<()> {
+    let env = setup::ready()?;
+    let metadata = workspace::members()?;
+    if !has_program(&metadata, program) {
+        bail!("the package {} has no program {} yet", program.0, program.1);
+    }
+    let mut build = Cmd::cargo("build --bins --profile").arg(profile.name());
+    for package in packages {
+        build = build.arg("-p").arg(package);
+    }
+    eprintln!("$ {build}");
+    suite::build(build, &env)?;
+
+    let folder: PathBuf = metadata
+        .target_directory
+        .as_std_path()
+        .join(profile.folder());
+    let run = Cmd::new(folder.join(program.1))
+        .arg("--bin-dir")
+        .arg(&folder)
+        .args(flags);
+    eprintln!("$ {run}");
+    run.exec()
+}
