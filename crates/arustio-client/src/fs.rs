@@ -11,6 +11,7 @@ mod options;
 
 use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 
 use arustio_types::meta::FileStatus;
 use arustio_types::meta::command::AttributeChange;
@@ -127,8 +128,9 @@ pub trait FileSystem: Send + Sync + fmt::Debug {
 /// concurrently. Dropping a future or the handle is safe at any point.
 #[async_trait]
 pub trait FileReader: Send + Sync + fmt::Debug {
-    /// The file as it was when it was opened.
-    fn status(&self) -> &FileStatus;
+    /// The file as it was when it was opened. It changes at most once, before the first
+    /// byte was returned, when the very first read finds that the version is gone.
+    fn status(&self) -> Arc<FileStatus>;
 
     /// Up to `length` bytes from `offset`; fewer only at the end of the file, none past
     /// it.
