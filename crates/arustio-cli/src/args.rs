@@ -1,0 +1,410 @@
+//! The command tree: what people type.
+//!
+//! Every verb exists in kebab-case and, as a hidden alias, in the camelCase that
+//! Alluxio users have in their fingers. Paths are taken as the bytes that the shell
+//! passed: no glob, no percent-decoding, no URI parsing.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+/// A distributed file system: one namespace over object stores, and a shared cache.
+#[derive(Debug, Parser)]
+#[command(name = "arustio", version, about, propagate_version = true)]
+pub struct Cli {
+    /// What every command takes.
+    #[command(flatten)]
+    pub global: Global,
+    /// The verb.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Args)]
+pub struct Global {
+    /// Metadata servers, `host:port`, separated by commas [default: 127.0.0.1:7411]
+    #[arg(long, global = true, env = "ARUSTIO_SERVER", value_delimiter = ',')]
+    pub server: Vec<String>,
+    /// Configuration file [default: $XDG_CONFIG_HOME/arustio/config.toml]
+    #[arg(long, global = true, env = "ARUSTIO_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// One JSON object per line
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// No progress bars and no notices
+    #[arg(long, short = 'q', global = true)]
+    pub quiet: bool,
+    /// Show the chain of causes of an error, and log to stderr
+    #[arg(long, global = true)]
+    pub verbose: bool,
+}
+
+/// Groups of verbs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Files, directories and mounts
+    Fs {
+        /// The verb.
+        #[command(subcommand)]
+        verb: FsCommand,
+    },
+    /// Measure: read, write, metadata operations
+    Bench {
+        /// The workload.
+        #[command(subcommand)]
+        workload: BenchCommand,
+    },
+    /// Print a completion script for a shell
+    Completions {
+        /// For which shell.
+        shell: Shell,
+    },
+    /// Print the version
+    Version,
+}
+
+/// `arustio fs ...`
+#[derive(Debug, Subcommand)]
+pub enum FsCommand {
+    /// Mount a UFS; without arguments, show the mounts
+    Mount(MountArgs),
+    /// Change options or credentials of a mount in place
+    #[command(alias = "updateMount")]
+    UpdateMount(UpdateMountArgs),
+    /// Forget a mount; never touches the UFS
+    #[command(alias = "umount")]
+    Unmount {
+        /// Abandon open writes and pending work, and list them
+        #[arg(long)]
+        force: bool,
+        /// The mount point
+        path: OsString,
+    },
+    /// Show the mounts; with a path, list that directory
+    List {
+        /// What each UFS can do, age of knowledge, options
+        #[arg(short)]
+        v: bool,
+        /// A directory to list instead
+        path: Option<OsString>,
+    },
+    /// List a directory
+    #[command(disable_help_flag = true)]
+    Ls(LsArgs),
+    /// Everything known of a name
+    Stat {
+        /// Names
+        #[arg(required = true)]
+        paths: Vec<OsString>,
+    },
+    /// Write files to stdout, exactly their bytes
+    Cat {
+        /// Say on stderr where the bytes came from
+        #[arg(short)]
+        v: bool,
+        /// Files
+        #[arg(required = true)]
+        paths: Vec<OsString>,
+    },
+    /// Write the first bytes of a file to stdout
+    Head {
+        /// How many
+        #[arg(short = 'c', long, default_value = "1KiB")]
+        bytes: String,
+        /// The file
+        path: OsString,
+    },
+    /// Write the last bytes of a file to stdout
+    Tail {
+        /// How many
+        #[arg(short = 'c', long, default_value = "1KiB")]
+        bytes: String,
+        /// The file
+        path: OsString,
+    },
+    /// Make directories
+    Mkdir {
+        /// Also missing parents; one that exists is fine
+        #[arg(short, long)]
+        parents: bool,
+        /// Directories
+        #[arg(required = true)]
+        paths: Vec<OsString>,
+    },
+    /// Make an empty file, or set the modification time of one that exists
+    Touch {
+        /// Files
+        #[arg(required = true)]
+        paths: Vec<OsString>,
+    },
+    /// Exit 0 when a name is what was asked, else 1
+    Test {
+        /// It is a directory
+        #[arg(short, group = "what")]
+        d: bool,
+        /// It is a file
+        #[arg(short, group = "what")]
+        f: bool,
+        /// It exists
+        #[arg(short, group = "what")]
+        e: bool,
+        /// It has no bytes or entries
+        #[arg(short, group = "what")]
+        z: bool,
+        /// The name
+        path: OsString,
+    },
+    /// Copy inside the namespace
+    Cp(CopyArgs),
+    /// Move or rename inside one mount
+    Mv {
+        /// Replace an existing file
+        #[arg(short, long)]
+        force: bool,
+        /// From
+        from: OsString,
+        /// To, or into this directory
+        to: OsString,
+    },
+    /// Remove names, and their objects in the UFS
+    Rm {
+        /// Also directories with everything below
+        #[arg(short, long, visible_short_alias = 'R')]
+        recursive: bool,
+        /// Forget them here and leave the UFS alone
+        #[arg(long, alias = "arustioOnly")]
+        arustio_only: bool,
+        /// Names
+        #[arg(required = true)]
+        paths: Vec<OsString>,
+    },
+    /// Bytes and files below a path
+    #[command(disable_help_flag = true)]
+    Du {
+        /// Only the total of each argument
+        #[arg(short, long)]
+        summary: bool,
+        /// Sizes for people
+        #[arg(short = 'h', long)]
+        human: bool,
+        /// Print help
+        #[arg(long, action = clap::ArgAction::Help)]
+        help: Option<bool>,
+        /// Names
+        #[arg(required = true)]
+        paths: Vec<OsString>,
+    },
+    /// Count files, directories and bytes
+    Count {
+        /// Names
+        #[arg(required = true)]
+        paths: Vec<OsString>,
+    },
+    /// SHA-256 of a file's bytes
+    Checksum {
+        /// Files
+        #[arg(required = true)]
+        paths: Vec<OsString>,
+    },
+    /// Look at the UFS now
+    Sync {
+        /// Everything below
+        #[arg(short, long)]
+        recursive: bool,
+        /// Print keys that cannot be paths, with the reason
+        #[arg(long)]
+        report: bool,
+        /// A name
+        path: OsString,
+    },
+    /// Writes announced, and work owed to a UFS
+    Pending,
+    /// Copy local files into the namespace
+    #[command(alias = "copyFromLocal")]
+    CopyFromLocal(CopyArgs),
+    /// Copy files to the local disk
+    #[command(alias = "copyToLocal")]
+    CopyToLocal(CopyArgs),
+    /// Set settings of a path: write.type, sync.interval, block.size
+    #[command(alias = "setConf")]
+    SetConf {
+        /// Return these keys to what they inherit
+        #[arg(long)]
+        unset: Vec<String>,
+        /// The path
+        path: OsString,
+        /// key=value
+        values: Vec<String>,
+    },
+    /// Show settings of a path
+    #[command(alias = "getConf")]
+    GetConf {
+        /// The path
+        path: OsString,
+        /// Only this key
+        key: Option<String>,
+    },
+}
+
+/// `arustio fs mount`
+#[derive(Debug, Args)]
+pub struct MountArgs {
+    /// Option of the UFS, key=value; a secret can be `key=@file` or `key=env:NAME`
+    #[arg(short = 'o', value_name = "KEY=VALUE")]
+    pub options: Vec<String>,
+    /// Refuse every change
+    #[arg(long)]
+    pub readonly: bool,
+    /// Usable by everybody
+    #[arg(long)]
+    pub shared: bool,
+    /// Try the UFS and say what it can do; mount nothing
+    #[arg(long)]
+    pub check: bool,
+    /// The mount point
+    #[arg(requires = "uri")]
+    pub path: Option<OsString>,
+    /// The UFS, such as s3://bucket/prefix
+    pub uri: Option<String>,
+}
+
+/// `arustio fs update-mount`
+#[derive(Debug, Args)]
+pub struct UpdateMountArgs {
+    /// Option of the UFS, key=value; given ones replace, others stay
+    #[arg(short = 'o', value_name = "KEY=VALUE")]
+    pub options: Vec<String>,
+    /// Refuse every change from now on
+    #[arg(long)]
+    pub readonly: bool,
+    /// The mount point
+    pub path: OsString,
+    /// The same UFS under another URI
+    pub uri: Option<String>,
+}
+
+/// `arustio fs ls`
+#[derive(Debug, Args)]
+pub struct LsArgs {
+    /// Mode, owner, group, size, persistence, modified, name
+    #[arg(short)]
+    pub long: bool,
+    /// Everything below
+    #[arg(short = 'R', long)]
+    pub recursive: bool,
+    /// Sizes for people
+    #[arg(short = 'h', long)]
+    pub human: bool,
+    /// Print help
+    #[arg(long, action = clap::ArgAction::Help)]
+    help: Option<bool>,
+    /// Order; without it entries stream in name order
+    #[arg(long, value_enum)]
+    pub sort: Option<SortKey>,
+    /// Names
+    #[arg(required = true)]
+    pub paths: Vec<OsString>,
+}
+
+/// How `ls --sort` orders.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SortKey {
+    /// By name.
+    Name,
+    /// Largest first.
+    Size,
+    /// Newest first.
+    Time,
+}
+
+/// Every verb that copies.
+#[derive(Debug, Args)]
+pub struct CopyArgs {
+    /// Directories with everything below
+    #[arg(short, long, visible_short_alias = 'R')]
+    pub recursive: bool,
+    /// Replace existing files
+    #[arg(short, long)]
+    pub force: bool,
+    /// Name every file, and say where the bytes came from
+    #[arg(short)]
+    pub v: bool,
+    /// Files copied at once
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub threads: u16,
+    /// From
+    #[arg(required = true)]
+    pub from: Vec<OsString>,
+    /// To, or into this directory
+    pub to: OsString,
+}
+
+/// `arustio bench ...`
+#[derive(Debug, Subcommand)]
+pub enum BenchCommand {
+    /// Read a file again and again
+    Read {
+        /// Bytes per request
+        #[arg(long, default_value = "1MiB")]
+        request: String,
+        /// Readers at once
+        #[arg(long, default_value_t = 1)]
+        streams: usize,
+        /// Random offsets instead of a sequence
+        #[arg(long)]
+        random: bool,
+        /// Leave the block nodes out of it
+        #[arg(long)]
+        no_cache: bool,
+        /// Stop after so many bytes [default: the file once per stream]
+        #[arg(long)]
+        total: Option<String>,
+        /// The file
+        path: OsString,
+    },
+    /// Write one file per stream
+    Write {
+        /// Bytes of each
+        #[arg(long, default_value = "1GiB")]
+        size: String,
+        /// Writers at once
+        #[arg(long, default_value_t = 1)]
+        streams: usize,
+        /// THROUGH or CACHE_THROUGH
+        #[arg(long, default_value = "THROUGH")]
+        write_type: String,
+        /// Leave the files there
+        #[arg(long)]
+        keep: bool,
+        /// A directory
+        path: OsString,
+    },
+    /// Metadata operations
+    Meta {
+        /// Which
+        #[arg(long, value_enum, default_value = "stat")]
+        op: MetaOp,
+        /// Clients at once
+        #[arg(long, default_value_t = 64)]
+        clients: usize,
+        /// For so long
+        #[arg(long, default_value = "5s")]
+        duration: String,
+        /// A directory that may be written
+        path: OsString,
+    },
+}
+
+/// What `bench meta` does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum MetaOp {
+    /// Linearizable stat of one file.
+    Stat,
+    /// Durable creation of directories outside mounts.
+    Create,
+    /// A page of a directory.
+    List,
+}

@@ -1,0 +1,186 @@
+//! `bench`: the same measurements that our tables are made of, for everybody.
+//!
+//! Each prints one result: a rate, latencies where single requests are what counts,
+//! and the CPU time of this process, since client and servers often share a machine.
+//! With `--json` one object per line: `workload`, `params`, `rate`, `unit`, `p50_us`,
+//! `p99_us`, `p999_us`, `seconds`, `cpu_s`, `peak_rss`. Fields are added, never
+//! renamed.
+
+mod data;
+mod meta;
+mod process;
+
+use std::time::{Duration, Instant};
+
+use arustio_client::FsError;
+use arustio_types::unit::parse_duration;
+use arustio_types::{ByteSize, ErrorKind};
+use serde_json::{Value, json};
+
+use crate::args::{BenchCommand, Global};
+use crate::connect::Connection;
+use crate::local::fs_path;
+use crate::output::Output;
+
+/// One measurement.
+#[derive(Debug)]
+struct Measured {
+    workload: &'static str,
+    params: Value,
+    /// Bytes or operations.
+    amount: u64,
+    unit: &'static str,
+    elapsed: Duration,
+    /// Of single requests, in microseconds.
+    latencies: Vec<u32>,
+}
+
+impl Measured {
+    fn rate(&self) -> f64 {
+        self.amount as f64 / self.elapsed.as_secs_f64().max(1e-9)
+    }
+
+    /// The latency below which a share of the requests stayed.
+    fn quantile(&self, share: f64) -> Option<u32> {
+        let last = self.latencies.len().checked_sub(1)?;
+        let at = (share * last as f64).round() as usize;
+        self.latencies.get(at.min(last)).copied()
+    }
+
+    fn show(mut self, out: &mut Output) -> Result<(), FsError> {
+        self.latencies.sort_unstable();
+        let cost = process::cost();
+        if out.is_json() {
+            return out.object(&json!({
+                "workload": self.workload,
+                "params": self.params,
+                "rate": self.rate(),
+                "unit": self.unit,
+                "p50_us": self.quantile(0.5),
+                "p99_us": self.quantile(0.99),
+                "p999_us": self.quantile(0.999),
+                "seconds": self.elapsed.as_secs_f64(),
+                "cpu_s": cost.cpu.as_secs_f64(),
+                "peak_rss": cost.peak_rss,
+            }));
+        }
+        let rate = match self.unit {
+            "B/s" => format!("{}/s", ByteSize(self.rate() as u64).human()),
+            _ => format!("{:.0} {}", self.rate(), self.unit),
+        };
+        let latency = match (self.quantile(0.5), self.quantile(0.99)) {
+            (Some(p50), Some(p99)) => format!(", p50 {p50} us, p99 {p99} us"),
+            _ => String::new(),
+        };
+        out.line(&format!(
+            "{} {}: {rate}{latency}; {:.2} s, CPU {:.2} s, peak memory {}",
+            self.workload,
+            self.params,
+            self.elapsed.as_secs_f64(),
+            cost.cpu.as_secs_f64(),
+            ByteSize(cost.peak_rss).human()
+        ))
+    }
+}
+
+/// Runs a workload and shows what came of it.
+pub(crate) async fn run(
+    connection: &Connection,
+    global: &Global,
+    workload: BenchCommand,
+) -> Result<u8, FsError> {
+    let measured = match workload {
+        BenchCommand::Read {
+            request,
+            streams,
+            random,
+            no_cache,
+            total,
+            path,
+        } => {
+            let plan = data::ReadPlan {
+                path: fs_path(&path)?,
+                request: size(&request)?,
+                streams: at_least_one(streams, "streams")?,
+                random,
+                total: total.as_deref().map(size).transpose()?,
+            };
+            data::read(connection, plan, no_cache).await?
+        }
+        BenchCommand::Write {
+            size: bytes,
+            streams,
+            write_type,
+            keep,
+            path,
+        } => {
+            let plan = data::WritePlan {
+                directory: fs_path(&path)?,
+                bytes: size(&bytes)?,
+                streams: at_least_one(streams, "streams")?,
+                write_type: write_type.parse().map_err(invalid)?,
+                keep,
+            };
+            data::write(connection, plan).await?
+        }
+        BenchCommand::Meta {
+            op,
+            clients,
+            duration,
+            path,
+        } => {
+            let plan = meta::Plan {
+                op,
+                directory: fs_path(&path)?,
+                clients: at_least_one(clients, "clients")?,
+                duration: parse_duration(&duration).map_err(invalid)?,
+            };
+            meta::run(connection, plan).await?
+        }
+    };
+    let mut out = Output::new(global.json);
+    measured.show(&mut out)?;
+    out.flush()?;
+    Ok(0)
+}
+
+fn invalid(error: impl std::error::Error) -> FsError {
+    FsError::new(ErrorKind::InvalidArgument, error.to_string())
+}
+
+fn size(text: &str) -> Result<u64, FsError> {
+    text.parse::<ByteSize>().map(ByteSize::get).map_err(invalid)
+}
+
+fn at_least_one(number: usize, what: &str) -> Result<usize, FsError> {
+    if number == 0 {
+        let message = format!("--{what} must be at least 1");
+        return Err(FsError::new(ErrorKind::InvalidArgument, message));
+    }
+    Ok(number)
+}
+
+/// Whole microseconds since `start`.
+fn micros_since(start: Instant) -> u32 {
+    u32::try_from(start.elapsed().as_micros()).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_come_from_the_sorted_latencies() {
+        let measured = Measured {
+            workload: "stat",
+            params: Value::Null,
+            amount: 100,
+            unit: "op/s",
+            elapsed: Duration::from_secs(2),
+            latencies: (1..=100).collect(),
+        };
+        assert_eq!(measured.quantile(0.0), Some(1));
+        assert_eq!(measured.quantile(1.0), Some(100));
+        assert!((measured.rate() - 50.0).abs() < 1e-9);
+    }
+}

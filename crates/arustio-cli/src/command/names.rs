@@ -1,0 +1,342 @@
+//! Verbs about names: listings, directories, moves, removals, counts.
+
+use std::ffi::{OsStr, OsString};
+
+use arustio_client::{
+    CreateOptions, DeleteOptions, FileSystem, FsError, ListOptions, MkdirOptions, RenameOptions,
+    StatOptions, UsageOptions,
+};
+use arustio_types::meta::command::AttributeChange;
+use arustio_types::meta::status::FileStatus;
+use arustio_types::{ErrorKind, FsPath, SystemClock, WallClock};
+use futures::TryStreamExt;
+use serde_json::json;
+
+use crate::args::{LsArgs, SortKey};
+use crate::local::fs_path;
+use crate::output::{self, Output, printable};
+
+/// How one listing looks.
+#[derive(Debug, Clone, Copy, Default)]
+struct Look {
+    long: bool,
+    human: bool,
+    recursive: bool,
+}
+
+/// `list PATH`: like `ls`.
+pub(crate) async fn list(
+    fs: &dyn FileSystem,
+    out: &mut Output,
+    path: &OsStr,
+    long: bool,
+) -> Result<u8, FsError> {
+    let look = Look {
+        long,
+        ..Look::default()
+    };
+    ls_path(fs, out, &fs_path(path)?, look, None).await?;
+    Ok(0)
+}
+
+/// `ls`, streaming unless an order is asked for.
+pub(crate) async fn ls(
+    fs: &dyn FileSystem,
+    out: &mut Output,
+    args: LsArgs,
+) -> Result<u8, FsError> {
+    let look = Look {
+        long: args.long,
+        human: args.human,
+        recursive: args.recursive,
+    };
+    for path in &args.paths {
+        ls_path(fs, out, &fs_path(path)?, look, args.sort).await?;
+    }
+    Ok(0)
+}
+
+async fn ls_path(
+    fs: &dyn FileSystem,
+    out: &mut Output,
+    path: &FsPath,
+    look: Look,
+    sort: Option<SortKey>,
+) -> Result<(), FsError> {
+    let options = ListOptions {
+        recursive: look.recursive,
+    };
+    let mut entries = fs.list(path, options);
+    if let Some(key) = sort {
+        let mut all: Vec<FileStatus> = entries.try_collect().await?;
+        order(&mut all, key);
+        return all.iter().try_for_each(|s| show(out, path, s, look));
+    }
+    let mut shown = 0u64;
+    while let Some(status) = entries.try_next().await? {
+        show(out, path, &status, look)?;
+        shown += 1;
+        // The first lines are seen at once, however large the directory is.
+        if shown.is_power_of_two() {
+            out.flush()?;
+        }
+    }
+    Ok(())
+}
+
+fn order(all: &mut [FileStatus], key: SortKey) {
+    match key {
+        SortKey::Name => all.sort_by(|a, b| a.path.cmp(&b.path)),
+        SortKey::Size => all.sort_by(|a, b| b.size.cmp(&a.size).then(a.path.cmp(&b.path))),
+        SortKey::Time => all.sort_by(|a, b| b.modified.cmp(&a.modified).then(a.path.cmp(&b.path))),
+    }
+}
+
+fn show(out: &mut Output, base: &FsPath, status: &FileStatus, look: Look) -> Result<(), FsError> {
+    if out.is_json() {
+        return out.object(&output::entry_json(status));
+    }
+    let name = output::shown_name(status, Some(base));
+    if !look.long {
+        return out.line(&name);
+    }
+    let or_dash = |text: &str| if text.is_empty() { "-".to_owned() } else { printable(text) };
+    out.line(&format!(
+        "{} {:<8} {:<8} {:>12} {:<15} {} {name}",
+        output::mode(status.kind, status.mode),
+        or_dash(&status.owner),
+        or_dash(&status.group),
+        output::size(status.size, look.human),
+        status.persistence.name(),
+        output::local_time(status.modified),
+    ))
+}
+
+/// Everything known.
+pub(crate) async fn stat(
+    fs: &dyn FileSystem,
+    out: &mut Output,
+    paths: &[OsString],
+) -> Result<u8, FsError> {
+    for path in paths {
+        let status = fs.stat(&fs_path(path)?, StatOptions::default()).await?;
+        if out.is_json() {
+            out.object(&output::entry_json(&status))?;
+            continue;
+        }
+        let value = output::entry_json(&status);
+        let Some(fields) = value.as_object() else {
+            continue;
+        };
+        for (key, value) in fields {
+            let text = match value {
+                serde_json::Value::String(text) => printable(text),
+                serde_json::Value::Null => "-".to_owned(),
+                other => other.to_string(),
+            };
+            out.line(&format!("{key}: {text}"))?;
+        }
+    }
+    Ok(0)
+}
+
+/// Makes directories.
+pub(crate) async fn mkdir(
+    fs: &dyn FileSystem,
+    paths: &[OsString],
+    parents: bool,
+) -> Result<u8, FsError> {
+    for path in paths {
+        let options = MkdirOptions {
+            parents,
+            exist_ok: parents,
+        };
+        fs.mkdir(&fs_path(path)?, options).await?;
+    }
+    Ok(0)
+}
+
+/// Makes an empty file, or sets the time of one that exists.
+pub(crate) async fn touch(fs: &dyn FileSystem, paths: &[OsString]) -> Result<u8, FsError> {
+    for path in paths {
+        let path = fs_path(path)?;
+        let created = match fs.create(&path, CreateOptions::default()).await {
+            Ok(writer) => writer.commit().await.map(drop),
+            Err(error) => Err(error),
+        };
+        match created {
+            Ok(()) => {}
+            Err(error) if exists(&error) => {
+                let change = AttributeChange {
+                    modified: Some(SystemClock.now()),
+                    ..AttributeChange::default()
+                };
+                fs.set_attributes(&path, change).await?;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(0)
+}
+
+fn exists(error: &FsError) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::AlreadyExists | ErrorKind::IsADirectory
+    )
+}
+
+/// Exit 0 when the name is what was asked, 1 when it is not.
+pub(crate) async fn test(
+    fs: &dyn FileSystem,
+    path: &OsStr,
+    directory: bool,
+    file: bool,
+    empty: bool,
+) -> Result<u8, FsError> {
+    let path = fs_path(path)?;
+    let status = match fs.stat(&path, StatOptions::default()).await {
+        Ok(status) => status,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(1),
+        Err(error) if error.kind() == ErrorKind::NotADirectory => return Ok(1),
+        Err(error) => return Err(error),
+    };
+    let holds = if directory {
+        status.is_dir()
+    } else if file {
+        !status.is_dir()
+    } else if empty && status.is_dir() {
+        let mut entries = fs.list(&path, ListOptions::default());
+        entries.try_next().await?.is_none()
+    } else if empty {
+        status.size == 0
+    } else {
+        true
+    };
+    Ok(u8::from(!holds))
+}
+
+/// Moves; a directory as target means into it.
+pub(crate) async fn mv(
+    fs: &dyn FileSystem,
+    from: &OsStr,
+    to: &OsStr,
+    force: bool,
+) -> Result<u8, FsError> {
+    let from = fs_path(from)?;
+    let to = into_directory(fs, fs_path(to)?, &from).await?;
+    let options = RenameOptions {
+        replace: force,
+        parents: true,
+    };
+    fs.rename(&from, &to, options).await?;
+    Ok(0)
+}
+
+/// `to`, or the name of `from` in it where it is a directory.
+pub(crate) async fn into_directory(
+    fs: &dyn FileSystem,
+    to: FsPath,
+    from: &FsPath,
+) -> Result<FsPath, FsError> {
+    let Some(name) = from.name() else {
+        return Ok(to);
+    };
+    match fs.stat(&to, StatOptions::default()).await {
+        Ok(status) if status.is_dir() => Ok(to.join(name)?),
+        Ok(_) => Ok(to),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(to),
+        Err(error) => Err(error),
+    }
+}
+
+/// Removes.
+pub(crate) async fn rm(
+    fs: &dyn FileSystem,
+    paths: &[OsString],
+    recursive: bool,
+    arustio_only: bool,
+) -> Result<u8, FsError> {
+    for path in paths {
+        let options = DeleteOptions {
+            recursive,
+            arustio_only,
+        };
+        fs.delete(&fs_path(path)?, options).await?;
+    }
+    Ok(0)
+}
+
+/// Bytes below, per directory entry or in total.
+pub(crate) async fn du(
+    fs: &dyn FileSystem,
+    out: &mut Output,
+    paths: &[OsString],
+    summary: bool,
+    human: bool,
+) -> Result<u8, FsError> {
+    for path in paths {
+        let path = fs_path(path)?;
+        if !summary {
+            let mut entries = fs.list(&path, ListOptions::default());
+            while let Some(entry) = entries.try_next().await? {
+                if entry.path != path {
+                    du_line(fs, out, &entry.path, human).await?;
+                }
+            }
+        }
+        du_line(fs, out, &path, human).await?;
+    }
+    Ok(0)
+}
+
+async fn du_line(
+    fs: &dyn FileSystem,
+    out: &mut Output,
+    path: &FsPath,
+    human: bool,
+) -> Result<(), FsError> {
+    let usage = fs.usage(path, UsageOptions::default()).await?;
+    if out.is_json() {
+        return out.object(&json!({
+            "path": path.as_str(),
+            "bytes": usage.bytes,
+            "files": usage.files,
+            "directories": usage.directories,
+        }));
+    }
+    out.line(&format!(
+        "{}\t{}",
+        output::size(usage.bytes, human),
+        printable(path.as_str())
+    ))
+}
+
+/// Files, directories and bytes.
+pub(crate) async fn count(
+    fs: &dyn FileSystem,
+    out: &mut Output,
+    paths: &[OsString],
+) -> Result<u8, FsError> {
+    for path in paths {
+        let path = fs_path(path)?;
+        let usage = fs.usage(&path, UsageOptions::default()).await?;
+        if out.is_json() {
+            out.object(&json!({
+                "path": path.as_str(),
+                "files": usage.files,
+                "directories": usage.directories,
+                "bytes": usage.bytes,
+            }))?;
+        } else {
+            out.line(&format!(
+                "{:>12} files {:>12} directories {:>16} bytes  {}",
+                usage.files,
+                usage.directories,
+                usage.bytes,
+                printable(path.as_str())
+            ))?;
+        }
+    }
+    Ok(0)
+}

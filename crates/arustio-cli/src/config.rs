@@ -1,0 +1,77 @@
+//! Where the command's settings come from: file, then environment, then flags.
+
+use std::path::{Path, PathBuf};
+
+use arustio_client::{ClientConfig, FsError};
+use arustio_types::ErrorKind;
+
+use crate::args::Global;
+
+/// The settings of this run.
+pub(crate) fn load(global: &Global) -> Result<ClientConfig, FsError> {
+    let mut config = match find(global) {
+        Some(path) => read(&path)?,
+        None => ClientConfig::default(),
+    };
+    if !global.server.is_empty() {
+        config.addresses = global.server.clone();
+    }
+    for address in &config.addresses {
+        check_address(address)?;
+    }
+    Ok(config)
+}
+
+/// The file that was named, or the first usual one that exists.
+fn find(global: &Global) -> Option<PathBuf> {
+    if global.config.is_some() {
+        return global.config.clone();
+    }
+    let own = std::env::var_os("XDG_CONFIG_HOME")
+        .map(PathBuf::from)
+        .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".config")))
+        .map(|folder| folder.join("arustio").join("config.toml"));
+    let system = Some(PathBuf::from("/etc/arustio/config.toml"));
+    [own, system].into_iter().flatten().find(|p| p.is_file())
+}
+
+fn read(path: &Path) -> Result<ClientConfig, FsError> {
+    let refuse = |message: String| {
+        FsError::new(ErrorKind::InvalidArgument, message)
+            .during("read the configuration")
+            .at_text(&path.to_string_lossy())
+    };
+    let text = std::fs::read_to_string(path).map_err(|e| refuse(e.to_string()))?;
+    toml::from_str(&text).map_err(|e| refuse(e.to_string().trim_end().to_owned()))
+}
+
+fn check_address(address: &str) -> Result<(), FsError> {
+    let port = address.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
+    if matches!(port, Some(Ok(_))) {
+        return Ok(());
+    }
+    let message = format!("{address:?} is not an address: expected host:port, such as 127.0.0.1:7411");
+    Err(FsError::new(ErrorKind::InvalidArgument, message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_without_a_port_is_refused() {
+        assert!(check_address("localhost:7411").is_ok());
+        assert!(check_address("[::1]:7411").is_ok());
+        assert!(check_address("localhost").is_err());
+        assert!(check_address("http://x").is_err());
+    }
+
+    #[test]
+    fn an_unknown_key_of_the_file_is_refused_with_its_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.toml");
+        std::fs::write(&path, "adresses = []\n").unwrap();
+        let error = read(&path).unwrap_err();
+        assert!(error.to_string().contains("adresses"), "{error}");
+    }
+}

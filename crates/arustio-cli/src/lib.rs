@@ -1,2 +1,0 @@
-//! The command.
-#![forbid(unsafe_code)]
