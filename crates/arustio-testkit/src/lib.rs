@@ -1,0 +1,9 @@
+//! The test bench of Arustio: what the tests, the demo and the benchmarks need
+//! and no shipped program may contain.
+//!
+//! Each module is one tool and stands alone. Nothing depends on this crate but
+//! tests, benchmarks and development programs.
+
+#![forbid(unsafe_code)]
+
+pub mod s3;
