@@ -15,8 +15,10 @@ use std::fmt;
 use std::ops::ControlFlow;
 use std::path::Path;
 
+pub mod key;
 pub mod memory;
 pub mod overlay;
+pub mod record;
 #[cfg(feature = "rocksdb")]
 pub mod rocks;
 

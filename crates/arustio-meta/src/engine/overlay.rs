@@ -13,12 +13,17 @@ use super::{Batch, Direction, EngineError, Family, KvEngine, Scan, Visit};
 
 type Pending = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 
+/// What was pending for a key before a change: nothing, or a value or removal.
+type Before = (Family, Vec<u8>, Option<Option<Vec<u8>>>);
+
 /// Pending changes above an engine. Nothing reaches the engine before the batch from
 /// [`Overlay::into_batch`] is written.
 #[derive(Debug)]
 pub struct Overlay<'e> {
     engine: &'e dyn KvEngine,
     pending: BTreeMap<Family, Pending>,
+    /// Changes since the savepoint, in order.
+    journal: Vec<Before>,
 }
 
 impl<'e> Overlay<'e> {
@@ -27,6 +32,7 @@ impl<'e> Overlay<'e> {
         Self {
             engine,
             pending: BTreeMap::new(),
+            journal: Vec::new(),
         }
     }
 
@@ -49,7 +55,25 @@ impl<'e> Overlay<'e> {
     }
 
     fn change(&mut self, family: Family, key: Vec<u8>, value: Option<Vec<u8>>) {
-        self.pending.entry(family).or_default().insert(key, value);
+        let map = self.pending.entry(family).or_default();
+        let before = map.insert(key.clone(), value);
+        self.journal.push((family, key, before));
+    }
+
+    /// Keeps every change so far: a later [`Overlay::rollback`] returns to here.
+    pub fn savepoint(&mut self) {
+        self.journal.clear();
+    }
+
+    /// Forgets the changes since the last savepoint.
+    pub fn rollback(&mut self) {
+        while let Some((family, key, before)) = self.journal.pop() {
+            let map = self.pending.entry(family).or_default();
+            match before {
+                Some(value) => map.insert(key, value),
+                None => map.remove(&key),
+            };
+        }
     }
 
     /// Visits pairs of a range in key order, pending changes included.
@@ -182,6 +206,11 @@ mod tests {
         assert_eq!(keys(&overlay, Scan::all().limit(2)), "b2 c2 ");
         assert_eq!(keys(&overlay, Scan::range(b"c", Some(b"f"))), "c2 e1 ");
         assert_eq!(overlay.get(Family::Inodes, b"a").unwrap(), None);
+        overlay.savepoint();
+        overlay.put(Family::Inodes, "b", "3");
+        overlay.delete(Family::Inodes, "e");
+        overlay.put(Family::Inodes, "b", "4");
+        overlay.rollback();
         engine
             .write(overlay.into_batch(), Durability::Buffered)
             .unwrap();

@@ -1,0 +1,366 @@
+//! Names, files and directories as they are stored.
+//!
+//! A record holds what cannot be derived. A file's source key follows from its path and
+//! its content id from the key and the version; both are stored only while they differ
+//! (a rename that is not settled, a content that a writer named).
+
+use arustio_types::meta::FileKind;
+use arustio_types::meta::status::Persistence;
+use arustio_types::{
+    BlockSize, ContentId, InodeId, LogIndex, MountId, ObjectVersion, Timestamp, UfsKey,
+};
+
+use super::{Reader, Record, RecordError, Writer};
+
+/// A name in a directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DentryRecord {
+    /// What it names.
+    pub child: InodeId,
+    /// File or directory.
+    pub kind: FileKind,
+    /// Log index of the last change of this name (L2).
+    pub changed_at: LogIndex,
+}
+
+impl Record for DentryRecord {
+    const WHAT: &'static str = "a name of a directory";
+
+    fn write(&self, to: &mut Writer) {
+        to.byte(match self.kind {
+            FileKind::File => 0,
+            FileKind::Directory => 1,
+        });
+        to.number(self.child.get());
+        to.number(self.changed_at.get());
+    }
+
+    fn read(from: &mut Reader<'_>, _version: u8) -> Result<Self, RecordError> {
+        let kind = match from.byte()? {
+            0 => FileKind::File,
+            1 => FileKind::Directory,
+            _ => return Err(RecordError::Range("the kind of a name")),
+        };
+        Ok(Self {
+            kind,
+            child: InodeId::new(from.number()?),
+            changed_at: LogIndex::new(from.number()?),
+        })
+    }
+}
+
+/// What files and directories have alike.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attributes {
+    /// Permission bits.
+    pub mode: u32,
+    /// Owner's name; empty where unknown.
+    pub owner: String,
+    /// Group's name; empty where unknown.
+    pub group: String,
+    /// Last change of the content.
+    pub modified: Timestamp,
+}
+
+/// A file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileRecord {
+    /// Mode, owner, group, time.
+    pub attributes: Attributes,
+    /// Bytes.
+    pub size: u64,
+    /// The object version that holds the bytes; `None` while no UFS has them.
+    pub version: Option<ObjectVersion>,
+    /// The key of the source, where it does not follow from the path.
+    pub key: Option<UfsKey>,
+    /// The content id, where it is not the derived one.
+    pub content: Option<ContentId>,
+    /// The cut of the content, where its writer fixed it.
+    pub block_size: Option<BlockSize>,
+    /// Whether a UFS has the bytes.
+    pub persistence: Persistence,
+}
+
+/// How much of a directory's listing is in the namespace, in key order (L1).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Loaded {
+    /// Nothing.
+    #[default]
+    None,
+    /// Every child key below this one.
+    Below(String),
+    /// Everything.
+    Complete,
+}
+
+/// The object that keeps an empty directory alive in the UFS (U2).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Marker {
+    /// Its version.
+    pub version: ObjectVersion,
+    /// Its key, where it does not follow from the path.
+    pub key: Option<UfsKey>,
+}
+
+/// A directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DirRecord {
+    /// Mode, owner, group, time.
+    pub attributes: Attributes,
+    /// Number of names in it.
+    pub children: u64,
+    /// What of the UFS is here.
+    pub loaded: Loaded,
+    /// Log index of the last removal of a name in it, at least its own birth (L2).
+    pub last_removed_at: LogIndex,
+    /// Where descendants find their sources until they are settled; not used yet.
+    pub origin: Option<UfsKey>,
+    /// Its marker, where one is known.
+    pub marker: Option<Marker>,
+    /// The mount that stands on it.
+    pub mount: Option<MountId>,
+}
+
+/// A file or a directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InodeRecord {
+    /// A file.
+    File(FileRecord),
+    /// A directory.
+    Dir(DirRecord),
+}
+
+impl InodeRecord {
+    /// File or directory.
+    pub fn kind(&self) -> FileKind {
+        match self {
+            Self::File(_) => FileKind::File,
+            Self::Dir(_) => FileKind::Directory,
+        }
+    }
+
+    /// Mode, owner, group, time.
+    pub fn attributes_mut(&mut self) -> &mut Attributes {
+        match self {
+            Self::File(file) => &mut file.attributes,
+            Self::Dir(dir) => &mut dir.attributes,
+        }
+    }
+}
+
+const FILE_MODE: u32 = 0o644;
+const DIR_MODE: u32 = 0o755;
+
+mod bit {
+    pub(super) const DIR: u64 = 1;
+    pub(super) const MODE: u64 = 1 << 1;
+    pub(super) const OWNER: u64 = 1 << 2;
+    pub(super) const GROUP: u64 = 1 << 3;
+    // Files.
+    pub(super) const VERSION: u64 = 1 << 4;
+    pub(super) const KEY: u64 = 1 << 5;
+    pub(super) const CONTENT: u64 = 1 << 6;
+    pub(super) const BLOCK_SIZE: u64 = 1 << 7;
+    pub(super) const UNPERSISTED: u64 = 1 << 8;
+    // Directories.
+    pub(super) const LOADED: u64 = 1 << 4;
+    pub(super) const BELOW: u64 = 1 << 5;
+    pub(super) const ORIGIN: u64 = 1 << 6;
+    pub(super) const MARKER: u64 = 1 << 7;
+    pub(super) const MOUNT: u64 = 1 << 8;
+}
+
+impl Record for InodeRecord {
+    const WHAT: &'static str = "an inode";
+
+    fn write(&self, to: &mut Writer) {
+        match self {
+            Self::File(file) => write_file(file, to),
+            Self::Dir(dir) => write_dir(dir, to),
+        }
+    }
+
+    fn read(from: &mut Reader<'_>, _version: u8) -> Result<Self, RecordError> {
+        let flags = from.number()?;
+        match flags & bit::DIR {
+            0 => read_file(flags, from).map(Self::File),
+            _ => read_dir(flags, from).map(Self::Dir),
+        }
+    }
+}
+
+fn when(condition: bool, flag: u64) -> u64 {
+    if condition { flag } else { 0 }
+}
+
+fn attribute_flags(attributes: &Attributes, usual_mode: u32) -> u64 {
+    when(attributes.mode != usual_mode, bit::MODE)
+        | when(!attributes.owner.is_empty(), bit::OWNER)
+        | when(!attributes.group.is_empty(), bit::GROUP)
+}
+
+fn write_attributes(attributes: &Attributes, flags: u64, to: &mut Writer) {
+    to.signed(attributes.modified.millis());
+    if flags & bit::MODE != 0 {
+        to.number(u64::from(attributes.mode));
+    }
+    if flags & bit::OWNER != 0 {
+        to.text(&attributes.owner);
+    }
+    if flags & bit::GROUP != 0 {
+        to.text(&attributes.group);
+    }
+}
+
+fn read_attributes(
+    flags: u64,
+    usual_mode: u32,
+    from: &mut Reader<'_>,
+) -> Result<Attributes, RecordError> {
+    let modified = Timestamp::from_millis(from.signed()?);
+    let mode = match flags & bit::MODE {
+        0 => usual_mode,
+        _ => from.number32()?,
+    };
+    let mut name = |flag, what| match flags & flag {
+        0 => Ok(String::new()),
+        _ => from.text(what).map(str::to_owned),
+    };
+    Ok(Attributes {
+        modified,
+        mode,
+        owner: name(bit::OWNER, "an owner")?,
+        group: name(bit::GROUP, "a group")?,
+    })
+}
+
+pub(super) fn write_version(to: &mut Writer, version: &ObjectVersion) {
+    to.text(version.identity.as_str());
+    to.option(version.version_id.as_ref(), |to, id| to.text(id));
+}
+
+pub(super) fn read_version(from: &mut Reader<'_>) -> Result<ObjectVersion, RecordError> {
+    let mut version = ObjectVersion::new(from.text("an identity")?);
+    version.version_id = from.option(|from| from.text("a version id").map(str::to_owned))?;
+    Ok(version)
+}
+
+fn write_file(file: &FileRecord, to: &mut Writer) {
+    let flags = attribute_flags(&file.attributes, FILE_MODE)
+        | when(file.version.is_some(), bit::VERSION)
+        | when(file.key.is_some(), bit::KEY)
+        | when(file.content.is_some(), bit::CONTENT)
+        | when(file.block_size.is_some(), bit::BLOCK_SIZE)
+        | when(file.persistence != Persistence::Persisted, bit::UNPERSISTED);
+    to.number(flags);
+    write_attributes(&file.attributes, flags, to);
+    to.number(file.size);
+    if let Some(version) = &file.version {
+        write_version(to, version);
+    }
+    if let Some(key) = &file.key {
+        to.text(key.as_str());
+    }
+    if let Some(content) = file.content {
+        to.bits(content.get());
+    }
+    if let Some(size) = file.block_size {
+        to.byte(size.log2());
+    }
+    match file.persistence {
+        Persistence::Persisted => {}
+        Persistence::ToBePersisted => to.byte(1),
+        Persistence::NotPersisted => to.byte(2),
+    }
+}
+
+fn read_file(flags: u64, from: &mut Reader<'_>) -> Result<FileRecord, RecordError> {
+    let has = |flag| flags & flag != 0;
+    let attributes = read_attributes(flags, FILE_MODE, from)?;
+    let size = from.number()?;
+    let version = has(bit::VERSION).then(|| read_version(from)).transpose()?;
+    let key = has(bit::KEY).then(|| from.text("a key")).transpose()?;
+    let content = has(bit::CONTENT).then(|| from.bits()).transpose()?;
+    let block_size = has(bit::BLOCK_SIZE)
+        .then(|| read_block_size(from))
+        .transpose()?;
+    let persistence = match has(bit::UNPERSISTED).then(|| from.byte()).transpose()? {
+        None => Persistence::Persisted,
+        Some(1) => Persistence::ToBePersisted,
+        Some(2) => Persistence::NotPersisted,
+        Some(_) => return Err(RecordError::Range("a state of persistence")),
+    };
+    Ok(FileRecord {
+        attributes,
+        size,
+        version,
+        key: key.map(UfsKey::new),
+        content: content.map(ContentId::new),
+        block_size,
+        persistence,
+    })
+}
+
+pub(super) fn read_block_size(from: &mut Reader<'_>) -> Result<BlockSize, RecordError> {
+    BlockSize::from_log2(from.byte()?).ok_or(RecordError::Range("a block size"))
+}
+
+fn write_dir(dir: &DirRecord, to: &mut Writer) {
+    let flags = bit::DIR
+        | attribute_flags(&dir.attributes, DIR_MODE)
+        | when(dir.loaded == Loaded::Complete, bit::LOADED)
+        | when(matches!(dir.loaded, Loaded::Below(_)), bit::BELOW)
+        | when(dir.origin.is_some(), bit::ORIGIN)
+        | when(dir.marker.is_some(), bit::MARKER)
+        | when(dir.mount.is_some(), bit::MOUNT);
+    to.number(flags);
+    write_attributes(&dir.attributes, flags, to);
+    to.number(dir.children);
+    to.number(dir.last_removed_at.get());
+    if let Loaded::Below(bound) = &dir.loaded {
+        to.text(bound);
+    }
+    if let Some(origin) = &dir.origin {
+        to.text(origin.as_str());
+    }
+    if let Some(marker) = &dir.marker {
+        write_version(to, &marker.version);
+        to.option(marker.key.as_ref(), |to, key| to.text(key.as_str()));
+    }
+    if let Some(mount) = dir.mount {
+        to.number(mount.get());
+    }
+}
+
+fn read_dir(flags: u64, from: &mut Reader<'_>) -> Result<DirRecord, RecordError> {
+    let has = |flag| flags & flag != 0;
+    let attributes = read_attributes(flags, DIR_MODE, from)?;
+    let children = from.number()?;
+    let last_removed_at = LogIndex::new(from.number()?);
+    let loaded = match (has(bit::LOADED), has(bit::BELOW)) {
+        (true, _) => Loaded::Complete,
+        (false, true) => Loaded::Below(from.text("a bound")?.to_owned()),
+        (false, false) => Loaded::None,
+    };
+    let origin = has(bit::ORIGIN)
+        .then(|| from.text("an origin prefix"))
+        .transpose()?;
+    let marker = has(bit::MARKER).then(|| read_marker(from)).transpose()?;
+    let mount = has(bit::MOUNT).then(|| from.number()).transpose()?;
+    Ok(DirRecord {
+        attributes,
+        children,
+        loaded,
+        last_removed_at,
+        origin: origin.map(UfsKey::new),
+        marker,
+        mount: mount.map(MountId::new),
+    })
+}
+
+fn read_marker(from: &mut Reader<'_>) -> Result<Marker, RecordError> {
+    Ok(Marker {
+        version: read_version(from)?,
+        key: from.option(|from| from.text("a marker's key").map(UfsKey::new))?,
+    })
+}
