@@ -8,8 +8,11 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
-use arustio_types::{Classify, ErrorKind};
+use arustio_types::unit::format_duration;
+use arustio_types::{Classify, ClusterId, ErrorKind, Incarnation, LogIndex, NodeId};
 
 use crate::engine::{EngineKind, Family};
 
@@ -162,6 +165,181 @@ impl Classify for StateMachineError {
             Self::Engine(error) => error.kind(),
             Self::Corrupt { .. } => ErrorKind::Corrupt,
             Self::NewerFormat { .. } => ErrorKind::Unsupported,
+        }
+    }
+}
+
+/// Why the consensus thread ended. The process must end too: a half-dead member is worse
+/// than a dead one.
+#[derive(Debug, thiserror::Error)]
+pub enum FatalError {
+    /// The log engine failed; what it holds on disk is unknown.
+    #[error("the log engine failed, so what was promised can no longer be kept: {0}")]
+    Log(#[source] EngineError),
+    /// The state machine cannot go on.
+    #[error("cannot apply committed entries: {0}")]
+    Apply(#[from] StateMachineError),
+    /// The folder belongs to another cluster or member.
+    #[error(
+        "this data folder belongs to member {found_member} of cluster {found_cluster}, not to \
+         member {member} of cluster {cluster}: use the folder of this member, or an empty one"
+    )]
+    WrongIdentity {
+        /// Who we are.
+        member: NodeId,
+        /// Of which cluster.
+        cluster: ClusterId,
+        /// Whose folder it is.
+        found_member: NodeId,
+        /// Of which cluster.
+        found_cluster: ClusterId,
+    },
+    /// The state has applied entries that the log has lost.
+    #[error(
+        "the log ends at {last}, but the state has applied {applied}: acknowledged entries were \
+         lost, restore this server from a backup or let it join its cluster anew"
+    )]
+    LogBehindState {
+        /// Last entry of the log.
+        last: LogIndex,
+        /// Last applied entry.
+        applied: LogIndex,
+    },
+    /// The log no longer has the entries that the state needs.
+    #[error(
+        "the log starts after {truncated}, but the state has applied only {applied}: the two \
+         folders do not belong together, restore both from one backup"
+    )]
+    StateBehindLog {
+        /// Last entry that was compacted away.
+        truncated: LogIndex,
+        /// Last applied entry.
+        applied: LogIndex,
+    },
+    /// A record of the log cannot be read.
+    #[error("cannot read {what} in the log engine: {detail}")]
+    CorruptLog {
+        /// Which record.
+        what: &'static str,
+        /// What was found.
+        detail: String,
+    },
+    /// A record of the log is newer than this release.
+    #[error(
+        "{what} in the log engine has format {found}, this release reads up to {supported}: use the release that wrote it"
+    )]
+    NewerLog {
+        /// Which record.
+        what: &'static str,
+        /// What is there.
+        found: u32,
+        /// What we know.
+        supported: u32,
+    },
+    /// The Raft library refused something that it must not refuse.
+    #[error("the Raft library refused to {action}: {detail}")]
+    Raft {
+        /// What was attempted.
+        action: &'static str,
+        /// Why not.
+        detail: String,
+    },
+    /// The thread could not be started.
+    #[error("cannot start the consensus thread: {0}")]
+    Thread(#[source] io::Error),
+    /// The thread panicked; the panic says where.
+    #[error("the consensus thread panicked")]
+    Panicked,
+}
+
+impl Classify for FatalError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Log(error) => error.kind(),
+            Self::Apply(error) => error.kind(),
+            Self::WrongIdentity { .. } => ErrorKind::InvalidArgument,
+            Self::LogBehindState { .. } => ErrorKind::Corrupt,
+            Self::StateBehindLog { .. } => ErrorKind::Corrupt,
+            Self::CorruptLog { .. } => ErrorKind::Corrupt,
+            Self::NewerLog { .. } => ErrorKind::Unsupported,
+            Self::Raft { .. } => ErrorKind::Internal,
+            Self::Thread(_) => ErrorKind::Internal,
+            Self::Panicked => ErrorKind::Internal,
+        }
+    }
+}
+
+/// Why a proposal or a query got no answer. What became of a proposal is unknown unless
+/// the variant says that it was refused; repeating it with the same request id is safe
+/// either way (N2).
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StoreError {
+    /// Refused: the queue is full.
+    #[error("the metadata service is busy: {waiting} requests are waiting; repeat later")]
+    Busy {
+        /// How many it lets wait.
+        waiting: usize,
+    },
+    /// Refused: another member leads.
+    #[error("this metadata server is not the leader{}; ask the leader", .leader.map(|id| format!(", server {id} is")).unwrap_or_default())]
+    NotLeader {
+        /// Who leads, where known.
+        leader: Option<NodeId>,
+    },
+    /// Leadership was lost while the proposal was under way; its outcome is unknown.
+    #[error(
+        "the leader changed while the request was under way; repeat it with the same request id"
+    )]
+    LeadershipLost,
+    /// The deadline passed; the outcome of a proposal is unknown.
+    #[error("no answer within {}; repeat with the same request id", format_duration(*.deadline))]
+    DeadlinePassed {
+        /// How long the caller waited.
+        deadline: Duration,
+    },
+    /// Refused: more than one entry may hold.
+    #[error("the request takes {size} bytes, at most {limit} are allowed; split it")]
+    TooLarge {
+        /// Its encoded size.
+        size: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// Refused: the caller believes to speak to another cluster, or to one that was
+    /// since restored from a backup (N9).
+    #[error(
+        "this is cluster {cluster} in incarnation {incarnation}, not the one that the request \
+         is meant for: connect again"
+    )]
+    WrongCluster {
+        /// Who we are.
+        cluster: ClusterId,
+        /// In which life.
+        incarnation: Incarnation,
+    },
+    /// The server is stopping; the outcome of a proposal is unknown.
+    #[error("the metadata server is stopping; repeat with the same request id")]
+    Stopped,
+    /// The server failed and is about to end; the outcome of a proposal is unknown.
+    #[error("the metadata server failed: {0}")]
+    Failed(Arc<FatalError>),
+    /// A query could not be answered.
+    #[error("cannot answer the query: {0}")]
+    Query(Arc<StateMachineError>),
+}
+
+impl Classify for StoreError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Busy { .. } => ErrorKind::Unavailable,
+            Self::NotLeader { .. } => ErrorKind::Unavailable,
+            Self::LeadershipLost => ErrorKind::Unavailable,
+            Self::DeadlinePassed { .. } => ErrorKind::Timeout,
+            Self::TooLarge { .. } => ErrorKind::InvalidArgument,
+            Self::WrongCluster { .. } => ErrorKind::Stale,
+            Self::Stopped => ErrorKind::Unavailable,
+            Self::Failed(_) => ErrorKind::Unavailable,
+            Self::Query(error) => error.kind(),
         }
     }
 }

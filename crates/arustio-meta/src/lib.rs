@@ -2,15 +2,25 @@
 //!
 //! Three layers, each a seam with a fake and a conformance suite. The [`engine`] keeps
 //! ordered keys in families and survives crashes. A [`state_machine`] turns committed
-//! entries into batches of that engine, deterministically. `consensus` agrees on the
-//! order of entries with raft-rs, and offers a [`state_machine`] to the process as a
-//! store.
+//! entries into batches of that engine, deterministically. [`consensus`] agrees on the
+//! order of entries with raft-rs, and offers the state to its process as a [`store`].
 //!
 //! This crate knows no gRPC, no object store, no environment and no configuration file:
 //! a server composes it. Raft types are named inside `consensus` only, RocksDB inside
 //! `engine/rocks.rs` only.
 #![forbid(unsafe_code)]
 
+pub mod config;
+pub mod consensus;
 pub mod engine;
 pub mod error;
 pub mod state_machine;
+pub mod store;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+
+pub use config::{CheckedConfig, MetaConfig};
+pub use consensus::{Consensus, ConsensusBuilder, Identity};
+pub use error::{EngineError, FatalError, StateMachineError, StoreError};
+pub use state_machine::StateMachine;
+pub use store::{MetadataStore, Proposed, ReadOptions, Role, StoreStatus};
