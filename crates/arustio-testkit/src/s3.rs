@@ -34,6 +34,7 @@ mod front;
 mod gate;
 mod listing;
 mod operation;
+mod outside;
 mod server;
 mod service;
 mod stats;

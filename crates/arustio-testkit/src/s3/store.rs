@@ -13,6 +13,7 @@ use s3s::{S3Result, s3_error};
 
 use super::blob::{Blob, Md5Sum};
 use super::condition::Conditions;
+use super::outside::now;
 use super::server::Profile;
 use super::upload::Uploads;
 
@@ -40,7 +41,7 @@ impl Object {
         Self {
             blob,
             etag,
-            modified: SystemTime::now(),
+            modified: now(),
             attributes,
         }
     }
@@ -70,7 +71,7 @@ pub(crate) struct Bucket {
 impl Bucket {
     fn new() -> Self {
         Self {
-            created: SystemTime::now(),
+            created: now(),
             objects: BTreeMap::new(),
             uploads: Uploads::default(),
         }

@@ -8,6 +8,7 @@ use md5::{Digest, Md5};
 use s3s::{S3Result, s3_error};
 
 use super::blob::{Blob, Md5Sum};
+use super::outside::{fresh_id, now};
 use super::store::{Attributes, Object};
 
 /// The greatest part number that S3 accepts.
@@ -27,7 +28,7 @@ impl Part {
         Self {
             blob,
             md5,
-            modified: SystemTime::now(),
+            modified: now(),
         }
     }
 
@@ -49,7 +50,7 @@ impl Upload {
     /// An upload that begins now.
     pub(crate) fn new(attributes: Attributes) -> Self {
         Self {
-            initiated: SystemTime::now(),
+            initiated: now(),
             attributes,
             parts: BTreeMap::new(),
         }
@@ -104,7 +105,7 @@ impl Uploads {
 
     /// Begins one under an id that nobody else has.
     pub(crate) fn begin(&mut self, key: String, attributes: Attributes) -> String {
-        let id = hex::encode(rand::random::<[u8; 16]>());
+        let id = fresh_id();
         self.0.insert((key, id.clone()), Upload::new(attributes));
         id
     }

@@ -31,7 +31,6 @@ pub(super) async fn create(
     }
     Ok(CreateBucketOutput {
         location: Some(format!("/{name}")),
-        ..Default::default()
     })
 }
 

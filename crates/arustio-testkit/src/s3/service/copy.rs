@@ -1,7 +1,6 @@
 //! Copies inside the store: whole objects, and ranges that become parts.
 
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use s3s::dto::*;
 use s3s::{S3Request, S3Result, s3_error};
@@ -9,6 +8,7 @@ use s3s::{S3Request, S3Result, s3_error};
 use super::multipart::check_part_number;
 use super::{Store, check_version, exchange};
 use crate::s3::condition::Conditions;
+use crate::s3::outside::now;
 use crate::s3::server::Profile;
 use crate::s3::store::{Attributes, Object as Stored};
 use crate::s3::upload::Part as StoredPart;
@@ -117,7 +117,7 @@ pub(super) async fn part(
     Ok(UploadPartCopyOutput {
         copy_part_result: Some(CopyPartResult {
             e_tag: Some(ETag::Strong(etag)),
-            last_modified: Some(SystemTime::now().into()),
+            last_modified: Some(now().into()),
             ..Default::default()
         }),
         ..Default::default()
