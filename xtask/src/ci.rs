@@ -62,7 +62,7 @@ impl Step {
                 suite::build(command, env)
             }),
             Work::Nothing(why) => {
-                println!("skipped: {why}");
+                println!("{why}");
                 Ok(())
             }
         }
@@ -77,6 +77,7 @@ pub(crate) fn run() -> Result<()> {
     let mut done = Vec::new();
     for (index, step) in steps.into_iter().enumerate() {
         let (name, step_start) = (step.name, Instant::now());
+        let skipped = matches!(step.work, Work::Nothing(_));
         println!("\nci {}/{count}: {name}", index + 1);
         let result = step.run(&env);
         let time = human_time(step_start.elapsed());
@@ -87,12 +88,17 @@ pub(crate) fn run() -> Result<()> {
             );
             return Err(error).with_context(|| format!("ci step {name}"));
         }
-        println!("ci {}/{count}: {name} passed in {time}", index + 1);
-        done.push((name, time));
+        let outcome = if skipped {
+            "skipped".to_owned()
+        } else {
+            format!("passed in {time}")
+        };
+        println!("ci {}/{count}: {name} {outcome}", index + 1);
+        done.push((name, outcome));
     }
     println!();
-    for (name, time) in done {
-        println!("{name:<12} {time:>12}");
+    for (name, outcome) in done {
+        println!("{name:<10} {outcome}");
     }
     println!(
         "ci: all {count} steps passed in {}",
