@@ -53,7 +53,7 @@ impl ByteSize {
             .copied()
             .find(|(_, factor)| self.0 >= *factor)
             .unwrap_or(("B", 1));
-        if self.0 % factor == 0 {
+        if self.0.is_multiple_of(factor) {
             return format!("{} {unit}", self.0 / factor);
         }
         format!("{:.1} {unit}", self.0 as f64 / factor as f64)
@@ -65,7 +65,7 @@ impl fmt::Display for ByteSize {
         let (unit, factor) = UNITS
             .iter()
             .copied()
-            .find(|(_, factor)| self.0 >= *factor && self.0 % factor == 0)
+            .find(|(_, factor)| self.0 >= *factor && self.0.is_multiple_of(*factor))
             .unwrap_or(("B", 1));
         write!(f, "{}{unit}", self.0 / factor)
     }
@@ -139,7 +139,7 @@ pub fn format_duration(duration: Duration) -> String {
         ("m", 60_000),
         ("s", 1_000),
     ] {
-        if millis >= factor && millis % factor == 0 {
+        if millis >= factor && millis.is_multiple_of(factor) {
             return format!("{}{unit}", millis / factor);
         }
     }
