@@ -27,6 +27,7 @@ macro_rules! package {
             unreachable_pub,
             unused_qualifications,
             clippy::all,
+            clippy::allow_attributes_without_reason,
             clippy::clone_on_ref_ptr,
             clippy::large_futures,
             clippy::unwrap_used,
