@@ -6,6 +6,8 @@
 
 use std::fmt;
 
+use arustio_types::meta::mount::MountCapabilities;
+
 /// How well a condition is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Support {
@@ -27,12 +29,6 @@ impl Support {
             Self::Atomic => "atomic",
         }
     }
-
-    fn from_word(word: &str) -> Option<Self> {
-        [Self::No, Self::Checked, Self::Atomic]
-            .into_iter()
-            .find(|support| support.word() == word)
-    }
 }
 
 /// What the identity of a version is worth.
@@ -44,22 +40,6 @@ pub enum IdentityKind {
     Content,
     /// None that can be trusted: reads may mix versions.
     Weak,
-}
-
-impl IdentityKind {
-    const fn word(self) -> &'static str {
-        match self {
-            Self::Unique => "unique",
-            Self::Content => "content",
-            Self::Weak => "weak",
-        }
-    }
-
-    fn from_word(word: &str) -> Option<Self> {
-        [Self::Unique, Self::Content, Self::Weak]
-            .into_iter()
-            .find(|kind| kind.word() == word)
-    }
 }
 
 /// What a store can do.
@@ -134,44 +114,41 @@ impl Capabilities {
         ]
     }
 
-    fn condition_mut(&mut self, name: &str) -> Option<&mut Support> {
-        Some(match name {
-            "create-only" => &mut self.create_only,
-            "replace-if" => &mut self.replace_if,
-            "complete-if" => &mut self.complete_if,
-            "read-if" => &mut self.read_if,
-            "copy-source-if" => &mut self.copy_source_if,
-            "copy-target-if" => &mut self.copy_target_if,
-            "delete-if" => &mut self.delete_if,
-            _ => return None,
-        })
-    }
-
-    /// The conditions in one token, to be recorded with a mount and handed back when
-    /// the store is opened again: `create-only=atomic,...`.
-    pub fn to_record(&self) -> String {
-        let mut record: Vec<String> = self
-            .conditions()
-            .iter()
-            .map(|(name, support)| format!("{name}={}", support.word()))
-            .collect();
-        record.push(format!("identity={}", self.identity.word()));
-        record.join(",")
-    }
-
-    /// These capabilities with the conditions of a record that was measured; what the
-    /// record does not know stays.
-    pub fn with_record(mut self, record: &str) -> Self {
-        for (name, word) in record.split(',').filter_map(|item| item.split_once('=')) {
-            if let (Some(slot), Some(support)) =
-                (self.condition_mut(name), Support::from_word(word))
-            {
-                *slot = support;
-            }
-            if let ("identity", Some(kind)) = (name, IdentityKind::from_word(word)) {
-                self.identity = kind;
-            }
+    /// What a mount records of them (U7), so that whoever opens the store again knows.
+    pub fn to_mount(&self) -> MountCapabilities {
+        let atomic = |support: Support| support == Support::Atomic;
+        MountCapabilities {
+            create_only: atomic(self.create_only),
+            replace_if: atomic(self.replace_if),
+            complete_if: atomic(self.complete_if),
+            read_if: atomic(self.read_if),
+            copy_source_if: atomic(self.copy_source_if),
+            copy_dest_if: atomic(self.copy_target_if),
+            delete_if: atomic(self.delete_if),
+            atomic_rename: self.atomic_rename,
+            strong_identity: self.identity == IdentityKind::Unique,
+            probed: self.measured,
+            line: self.to_string(),
         }
+    }
+
+    /// These capabilities with what a mount recorded of them. A record that was not
+    /// measured changes nothing.
+    pub fn with_mount(mut self, mount: &MountCapabilities) -> Self {
+        if !mount.probed {
+            return self;
+        }
+        let support = |atomic: bool| match atomic {
+            true => Support::Atomic,
+            false => Support::Checked,
+        };
+        self.create_only = support(mount.create_only);
+        self.replace_if = support(mount.replace_if);
+        self.complete_if = support(mount.complete_if);
+        self.read_if = support(mount.read_if);
+        self.copy_source_if = support(mount.copy_source_if);
+        self.copy_target_if = support(mount.copy_dest_if);
+        self.delete_if = support(mount.delete_if);
         self.measured = true;
         self
     }
@@ -242,22 +219,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_brings_measured_conditions_back() {
+    fn a_mount_brings_measured_conditions_back() {
         let mut measured = Capabilities::full();
         measured.delete_if = Support::Checked;
-        measured.identity = IdentityKind::Content;
-        let again = Capabilities::full().with_record(&measured.to_record());
-        assert_eq!(
-            again,
-            Capabilities {
-                measured: true,
-                ..measured
-            }
-        );
-        assert_eq!(
-            Capabilities::full().with_record("nonsense,x=y").delete_if,
-            Support::Atomic
-        );
+        measured.measured = true;
+        let again = Capabilities::full().with_mount(&measured.to_mount());
+        assert_eq!(again, measured);
+        let assumed = Capabilities::full().with_mount(&MountCapabilities::default());
+        assert_eq!(assumed, Capabilities::full());
     }
 
     #[test]

@@ -10,13 +10,20 @@
 #![forbid(unsafe_code)]
 
 pub mod capability;
+pub mod config;
 pub mod error;
 pub mod key;
+pub mod layer;
 pub mod memory;
+pub mod metrics;
+#[cfg(feature = "s3")]
+pub mod object;
+pub mod registry;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod ufs;
 pub mod upload;
+pub mod uri;
 
 pub use capability::{Capabilities, IdentityKind, Support};
 pub use error::{Place, Result, UfsError};

@@ -15,9 +15,8 @@ use std::time::Duration;
 use arustio_types::{ObjectVersion, Timestamp, UfsKey, WallClock, WriteId};
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::future::BoxFuture;
+use futures::StreamExt;
 use futures::stream::BoxStream;
-use futures::{FutureExt, StreamExt};
 use parking_lot::Mutex;
 
 use crate::capability::Capabilities;
@@ -289,7 +288,6 @@ impl UnderFileSystem for MemoryUfs {
             ufs: self.clone(),
             key: key.clone(),
             id,
-            parts: 0,
         }))
     }
 
@@ -411,7 +409,6 @@ struct MemoryUpload {
     ufs: MemoryUfs,
     key: UfsKey,
     id: UploadId,
-    parts: u32,
 }
 
 #[async_trait]
@@ -420,35 +417,31 @@ impl Upload for MemoryUpload {
         &self.id
     }
 
-    fn put_part(
-        &mut self,
-        payload: Payload,
-        _deadline: Duration,
-    ) -> BoxFuture<'static, Result<()>> {
-        self.parts += 1;
-        let (number, id) = (self.parts, self.id.clone());
-        let (store, at) = (Arc::clone(&self.ufs.store), self.ufs.place(&self.key));
-        async move {
-            let mut state = store.state.lock();
-            let pending = state
-                .uploads
-                .get_mut(&id)
-                .ok_or(UfsError::NotFound { at })?;
-            pending.parts.insert(number, payload);
-            Ok(())
-        }
-        .boxed()
+    async fn put_part(&self, number: u32, payload: Payload, _deadline: Duration) -> Result<()> {
+        let at = self.ufs.place(&self.key);
+        let mut state = self.ufs.store.state.lock();
+        let pending = state
+            .uploads
+            .get_mut(&self.id)
+            .ok_or(UfsError::NotFound { at })?;
+        pending.parts.insert(number, payload);
+        Ok(())
     }
 
-    async fn complete(&mut self, options: CompleteOptions) -> Result<Written> {
+    async fn complete(&self, options: CompleteOptions) -> Result<Written> {
         let at = self.ufs.place(&self.key);
         let store = &self.ufs.store;
         let mut state = store.state.lock();
         let Some(pending) = state.uploads.get(&self.id) else {
             return Err(UfsError::NotFound { at });
         };
-        if pending.parts.len() as u64 != u64::from(self.parts) {
-            let what = "not every part has been sent".to_owned();
+        if pending
+            .parts
+            .keys()
+            .copied()
+            .ne(1..=pending.parts.len() as u32)
+        {
+            let what = "a part is missing".to_owned();
             return Err(UfsError::InvalidArgument { at, what });
         }
         store.admit(&state, at, &self.key, &options.mode)?;
@@ -460,7 +453,7 @@ impl Upload for MemoryUpload {
         Ok(store.put(&mut state, &self.key, bytes, write_id))
     }
 
-    async fn abort(&mut self, _options: AbortOptions) -> Result<()> {
+    async fn abort(&self, _options: AbortOptions) -> Result<()> {
         self.ufs.store.state.lock().uploads.remove(&self.id);
         Ok(())
     }

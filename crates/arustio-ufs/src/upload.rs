@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use arustio_types::WriteId;
 use async_trait::async_trait;
-use futures::future::BoxFuture;
 
 use crate::error::Result;
 use crate::ufs::{Guard, Payload, WriteMode, Written};
@@ -84,9 +83,9 @@ pub struct AbortOptions {
 ///
 /// # Contract
 ///
-/// *Parts* count in the order of the calls of [`put_part`](Self::put_part); their
-/// futures may run concurrently and must be polled to make progress. All but the last
-/// are at least [`Capabilities::min_part`](crate::Capabilities::min_part) long.
+/// *Parts* are numbered from 1 without gaps, may be sent concurrently (share the upload
+/// in an `Arc`), and may be sent again under their number, which replaces them. All but
+/// the last are at least [`Capabilities::min_part`](crate::Capabilities::min_part) long.
 ///
 /// *Visibility.* Nothing is visible until [`complete`](Self::complete) returned; a lost
 /// condition is [`AlreadyExists`](crate::UfsError::AlreadyExists) or
@@ -94,19 +93,20 @@ pub struct AbortOptions {
 /// is to be aborted. An upload without parts completes to an empty object.
 ///
 /// *Dropping* it without completing aborts it in the background as far as a runtime is
-/// there to do so; never a visible object is left. Whoever must be sure calls
-/// [`abort`](Self::abort), which succeeds also when the upload is gone already.
+/// there to do so; never a visible object is left. An upload whose completion got no
+/// answer is left alone. Whoever must be sure calls [`abort`](Self::abort), which
+/// succeeds also when the upload is gone already.
 #[async_trait]
-pub trait Upload: Send + fmt::Debug {
+pub trait Upload: Send + Sync + fmt::Debug {
     /// What the store knows it by.
     fn id(&self) -> &UploadId;
 
-    /// Sends the next part.
-    fn put_part(&mut self, payload: Payload, deadline: Duration) -> BoxFuture<'static, Result<()>>;
+    /// Sends a part.
+    async fn put_part(&self, number: u32, payload: Payload, deadline: Duration) -> Result<()>;
 
-    /// Makes the object visible, whole. All parts must have been sent.
-    async fn complete(&mut self, options: CompleteOptions) -> Result<Written>;
+    /// Makes the object visible, whole. Every part must have been taken.
+    async fn complete(&self, options: CompleteOptions) -> Result<Written>;
 
     /// Ends it without an object.
-    async fn abort(&mut self, options: AbortOptions) -> Result<()>;
+    async fn abort(&self, options: AbortOptions) -> Result<()>;
 }

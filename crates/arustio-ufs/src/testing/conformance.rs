@@ -322,12 +322,12 @@ async fn begin(bench: &Bench, name: &str) -> Box<dyn Upload> {
     begun.expect("an upload begins")
 }
 
-async fn part(upload: &mut Box<dyn Upload>, payload: impl Into<Payload>) {
-    let sent = upload.put_part(payload.into(), DEADLINE).await;
+async fn part(upload: &dyn Upload, payload: impl Into<Payload>) {
+    let sent = upload.put_part(1, payload.into(), DEADLINE).await;
     sent.expect("a part is taken");
 }
 
-async fn finish(upload: &mut Box<dyn Upload>, mode: WriteMode) -> Result<Written> {
+async fn finish(upload: &dyn Upload, mode: WriteMode) -> Result<Written> {
     upload.complete(CompleteOptions::new(mode, DEADLINE)).await
 }
 
@@ -335,12 +335,14 @@ async fn finish(upload: &mut Box<dyn Upload>, mode: WriteMode) -> Result<Written
 pub async fn uploads_appear_whole(bench: &Bench) {
     let caps = bench.ufs.capabilities();
     let length = usize::try_from(caps.min_part.max(100)).expect("parts fit into memory");
-    let mut upload = begin(bench, "upload/file").await;
-    let first = upload.put_part(Bytes::from(vec![b'a'; length]).into(), DEADLINE);
-    let second = upload.put_part(Bytes::from(vec![b'b'; length]).into(), DEADLINE);
-    let third = upload.put_part("tail".into(), DEADLINE);
+    let upload = begin(bench, "upload/file").await;
+    let first = upload.put_part(1, Bytes::from(vec![b'a'; length]).into(), DEADLINE);
+    let second = upload.put_part(2, Bytes::from(vec![b'b'; length]).into(), DEADLINE);
+    let third = upload.put_part(3, "tail".into(), DEADLINE);
     let (third, second, first) = futures::join!(third, second, first);
     first.and(second).and(third).expect("parts are taken");
+    let again = upload.put_part(3, "tail!".into(), DEADLINE).await;
+    again.expect("a part may be sent again");
     assert_eq!(
         bench.text("upload/file").await,
         None,
@@ -349,12 +351,12 @@ pub async fn uploads_appear_whole(bench: &Bench) {
     let listed = bench.names("upload/", |_| ()).await;
     assert!(listed.is_empty(), "invisible in listings: {listed:?}");
 
-    let written = finish(&mut upload, WriteMode::CreateOnly).await;
+    let written = finish(&*upload, WriteMode::CreateOnly).await;
     let version = written.expect("nothing is there").version;
     let bytes = bench.text("upload/file").await.expect("it appeared");
-    assert_eq!(bytes.len(), 2 * length + 4);
+    assert_eq!(bytes.len(), 2 * length + 5);
     assert_eq!((bytes[0], bytes[length]), (b'a', b'b'));
-    assert!(bytes.ends_with(b"tail"));
+    assert!(bytes.ends_with(b"tail!"));
     let head = bench
         .ufs
         .head(&bench.key("upload/file"))
@@ -362,8 +364,8 @@ pub async fn uploads_appear_whole(bench: &Bench) {
         .expect("head succeeds");
     assert_eq!(head.expect("it is there").version, version);
 
-    let mut empty = begin(bench, "upload/empty").await;
-    let done = finish(&mut empty, WriteMode::CreateOnly).await;
+    let empty = begin(bench, "upload/empty").await;
+    let done = finish(&*empty, WriteMode::CreateOnly).await;
     done.expect("an upload without parts is an empty object");
     assert_eq!(bench.text("upload/empty").await.as_deref(), Some(&b""[..]));
 }
@@ -371,10 +373,10 @@ pub async fn uploads_appear_whole(bench: &Bench) {
 /// Completing obeys the same conditions as writing.
 pub async fn uploads_obey_their_mode(bench: &Bench) {
     let old = bench.put("upload-mode/file", "there").await;
-    let mut upload = begin(bench, "upload-mode/file").await;
-    part(&mut upload, "mine").await;
+    let upload = begin(bench, "upload-mode/file").await;
+    part(&*upload, "mine").await;
     assert_kind(
-        finish(&mut upload, WriteMode::CreateOnly).await,
+        finish(&*upload, WriteMode::CreateOnly).await,
         ErrorKind::AlreadyExists,
     );
     upload
@@ -386,19 +388,19 @@ pub async fn uploads_obey_their_mode(bench: &Bench) {
         Some(&b"there"[..])
     );
 
-    let mut upload = begin(bench, "upload-mode/file").await;
-    part(&mut upload, "replaced").await;
-    let done = finish(&mut upload, WriteMode::ReplaceIf(old.clone())).await;
+    let upload = begin(bench, "upload-mode/file").await;
+    part(&*upload, "replaced").await;
+    let done = finish(&*upload, WriteMode::ReplaceIf(old.clone())).await;
     done.expect("the version is there");
     assert_eq!(
         bench.text("upload-mode/file").await.as_deref(),
         Some(&b"replaced"[..])
     );
 
-    let mut upload = begin(bench, "upload-mode/file").await;
-    part(&mut upload, "late").await;
+    let upload = begin(bench, "upload-mode/file").await;
+    part(&*upload, "late").await;
     assert_kind(
-        finish(&mut upload, WriteMode::ReplaceIf(old)).await,
+        finish(&*upload, WriteMode::ReplaceIf(old)).await,
         ErrorKind::Conflict,
     );
     upload
@@ -414,8 +416,8 @@ pub async fn uploads_obey_their_mode(bench: &Bench) {
 /// W3: what a dead writer began is found by its key and ended.
 pub async fn uploads_of_others_are_found_and_aborted(bench: &Bench) {
     let key = bench.key("orphan/file");
-    let mut upload = begin(bench, "orphan/file").await;
-    part(&mut upload, "lost").await;
+    let upload = begin(bench, "orphan/file").await;
+    part(&*upload, "lost").await;
     let found: Result<Vec<_>> = bench.ufs.list_uploads(&key).try_collect().await;
     let found = found.expect("uploads are listed");
     assert_eq!(found.len(), 1, "{found:?}");
@@ -432,7 +434,7 @@ pub async fn uploads_of_others_are_found_and_aborted(bench: &Bench) {
     again.expect("an absent upload is success");
     let left: Result<Vec<_>> = bench.ufs.list_uploads(&key).try_collect().await;
     assert!(left.expect("uploads are listed").is_empty());
-    let refused = finish(&mut upload, WriteMode::CreateOnly).await;
+    let refused = finish(&*upload, WriteMode::CreateOnly).await;
     assert!(refused.is_err(), "an aborted upload cannot complete");
     assert_eq!(bench.text("orphan/file").await, None);
 }
