@@ -6,4 +6,6 @@
 
 #![forbid(unsafe_code)]
 
+pub mod demo;
+pub mod processes;
 pub mod s3;

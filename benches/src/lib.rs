@@ -1,2 +1,0 @@
-//! Benchmarks that cross crates.
-#![forbid(unsafe_code)]

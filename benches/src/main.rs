@@ -1,0 +1,61 @@
+//! Rows of `docs/performance.md`, each measured beside its limit in the same run.
+//!
+//! `arustio-bench-rows --row N` starts real daemons on free loopback ports, runs ours
+//! and the limit in turn (A B A B ...), and prints one JSON object per line: a row's
+//! ratio is the median of the ratios of neighbours, its spread half their
+//! interquartile range over the median. A figure from another run is no argument.
+#![forbid(unsafe_code)]
+
+mod plain;
+mod report;
+mod rows;
+mod stage;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Measures rows of docs/performance.md.
+#[derive(Debug, Parser)]
+struct Args {
+    /// Where `arustio`, `arustio-server` and `arustio-s3` lie
+    #[arg(long)]
+    bin_dir: Option<PathBuf>,
+    /// Which row; all that can be measured when left out
+    #[arg(long)]
+    row: Option<String>,
+    /// One JSON object per line, nothing else
+    #[arg(long)]
+    json: bool,
+    /// Rounds of ours and the limit in turn
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// The limit's own program, run in a process of its own
+    #[command(subcommand)]
+    limit: Option<Limit>,
+}
+
+/// Programs that a row runs as processes of their own.
+#[derive(Debug, Subcommand)]
+enum Limit {
+    /// object_store called directly
+    #[command(subcommand)]
+    Plain(plain::Plain),
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let args = Args::parse();
+    let ended = match args.limit {
+        Some(Limit::Plain(plain)) => plain::run(plain).await,
+        None => rows::run(args.bin_dir, args.row.as_deref(), args.rounds, args.json).await,
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench failed: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

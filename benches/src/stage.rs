@@ -1,0 +1,175 @@
+//! Real daemons for the rows, on free ports, gone at the end.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use arustio_testkit::processes::{self, ACCESS_KEY, Cli, Process, S3Choice, SECRET_KEY};
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::process::Command;
+
+/// The bucket that is mounted at `/data`.
+pub(crate) const BUCKET: &str = "bench";
+
+/// An S3 server, a daemon and a mount.
+#[derive(Debug)]
+pub(crate) struct Stage {
+    folder: tempfile::TempDir,
+    bin_dir: PathBuf,
+    endpoint: String,
+    cli: Cli,
+    s3: Process,
+    server: Process,
+}
+
+/// What a command that is watched did.
+#[derive(Debug)]
+pub(crate) struct Watched {
+    /// From its start to its first line.
+    pub(crate) first_line: Duration,
+    /// From its start to its end.
+    pub(crate) total: Duration,
+    /// Lines.
+    pub(crate) lines: u64,
+    /// Largest resident set seen, in bytes.
+    pub(crate) peak_rss: u64,
+}
+
+impl Stage {
+    /// Starts everything and mounts the bucket.
+    pub(crate) async fn start(bin_dir: &Path) -> Result<Self> {
+        let folder = tempfile::Builder::new()
+            .prefix("arustio-bench-")
+            .tempdir()?;
+        let data = folder.path().join("s3");
+        let (s3, endpoint) = processes::start_s3(S3Choice::Builtin, bin_dir, &data, BUCKET).await?;
+        let (server, address) =
+            processes::start_server(bin_dir, &folder.path().join("server")).await?;
+        let cli = Cli::new(bin_dir, &address, folder.path());
+        let options = [
+            format!("access_key_id={ACCESS_KEY}"),
+            format!("secret_access_key={SECRET_KEY}"),
+            format!("endpoint={endpoint}"),
+        ];
+        let mut command = vec!["fs", "mount"];
+        for option in &options {
+            command.extend(["-o", option]);
+        }
+        let uri = format!("s3://{BUCKET}");
+        command.extend(["/data", &uri]);
+        cli.run(&command).await?;
+        Ok(Self {
+            folder,
+            bin_dir: bin_dir.to_owned(),
+            endpoint,
+            cli,
+            s3,
+            server,
+        })
+    }
+
+    /// The command line.
+    pub(crate) fn cli(&self) -> &Cli {
+        &self.cli
+    }
+
+    /// A path in the private folder.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Runs one command with `--json` and returns its result.
+    pub(crate) async fn measure(&self, arguments: &[&str]) -> Result<Value> {
+        let summary = self.cli.run(arguments).await?;
+        summary.with_context(|| format!("arustio {} printed nothing", arguments.join(" ")))
+    }
+
+    /// Runs the limit's own program; returns bytes per second (or objects).
+    pub(crate) async fn plain(&self, verb: &str, rest: &[&str]) -> Result<f64> {
+        let program = std::env::current_exe()?;
+        let output = Command::new(program)
+            .args(["plain", verb, &self.endpoint, BUCKET])
+            .args(rest)
+            .kill_on_drop(true)
+            .output()
+            .await?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "plain {verb}: {said}");
+        let value: Value = serde_json::from_slice(&output.stdout)?;
+        let bytes = value["bytes"].as_f64().context("bytes")?;
+        Ok(bytes / value["seconds"].as_f64().context("seconds")?)
+    }
+
+    /// Runs a command and watches its output and memory.
+    pub(crate) async fn watch(&self, arguments: &[&str]) -> Result<Watched> {
+        let started = Instant::now();
+        let mut child = self
+            .cli
+            .command()
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let pid = child.id().context("it ended at once")?;
+        let stdout = child.stdout.take().context("its output")?;
+        let memory = tokio::spawn(peak_memory(pid));
+        let mut reader = BufReader::with_capacity(1 << 16, stdout);
+        let mut line = String::new();
+        ensure!(reader.read_line(&mut line).await? > 0, "no output");
+        let first_line = started.elapsed();
+        let mut rest = Vec::new();
+        let mut lines = 1;
+        loop {
+            rest.clear();
+            if reader.read_buf(&mut rest).await? == 0 {
+                break;
+            }
+            lines += rest.iter().filter(|byte| **byte == b'\n').count() as u64;
+        }
+        let status = child.wait().await?;
+        ensure!(status.success(), "it ended with {status}");
+        Ok(Watched {
+            first_line,
+            total: started.elapsed(),
+            lines,
+            peak_rss: memory.await?,
+        })
+    }
+
+    /// A fresh data folder's start-up: to the ready line, then to a first answer.
+    pub(crate) async fn cold_start(&self, round: usize) -> Result<(Duration, Duration)> {
+        let data = self.path(&format!("start-{round}"));
+        let started = Instant::now();
+        let (server, address) = processes::start_server(&self.bin_dir, &data).await?;
+        let ready = started.elapsed();
+        let cli = Cli::new(&self.bin_dir, &address, &data);
+        cli.output(&["fs", "ls", "/"]).await?;
+        let served = started.elapsed();
+        server.stop().await?;
+        Ok((ready, served))
+    }
+
+    /// Ends everything.
+    pub(crate) async fn stop(self) -> Result<()> {
+        self.server.stop().await?;
+        self.s3.stop().await?;
+        self.folder.close().context("cannot remove the folder")
+    }
+}
+
+/// The high-water mark of a process, read until it is gone.
+async fn peak_memory(pid: u32) -> u64 {
+    let mut peak = 0;
+    let path = format!("/proc/{pid}/status");
+    while let Ok(status) = tokio::fs::read_to_string(&path).await {
+        let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
+        let Some(line) = line else {
+            break; // a zombie has no memory any more
+        };
+        let kib = line.trim().trim_end_matches("kB").trim().parse::<u64>();
+        peak = peak.max(kib.unwrap_or_default() << 10);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    peak
+}
