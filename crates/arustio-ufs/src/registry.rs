@@ -121,11 +121,7 @@ impl UfsRegistry {
     /// retries and the generation of memory stores.
     pub fn with_all(seed: u64) -> Self {
         let clock: Arc<dyn WallClock> = Arc::new(SystemClock);
-        let registry =
-            Self::new(seed).with(Arc::new(MemoryProvider::new(seed, Arc::clone(&clock))));
-        #[cfg(feature = "s3")]
-        let registry = registry.with(Arc::new(crate::object::S3Provider));
-        registry
+        Self::new(seed).with(Arc::new(MemoryProvider::new(seed, clock)))
     }
 
     /// Adds a provider for its families.
