@@ -25,6 +25,8 @@ pub mod rocks;
 pub use crate::error::EngineError;
 pub use memory::MemEngine;
 pub use overlay::Overlay;
+#[cfg(feature = "rocksdb")]
+pub use rocks::{RocksConfig, RocksEngine};
 
 /// Which of the two engines of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -27,6 +27,7 @@ const MAGIC: &[u8; 8] = b"ARUMEM\x00\x01";
 #[derive(Debug)]
 pub struct MemEngine {
     kind: EngineKind,
+    /// Read recursively, because a visitor of a scan may read other keys.
     inner: RwLock<Inner>,
 }
 
@@ -75,7 +76,7 @@ impl MemEngine {
 
     /// Number of batches that no sync has covered.
     pub fn unsynced(&self) -> usize {
-        let inner = self.inner.read();
+        let inner = self.inner.read_recursive();
         inner.crash.as_ref().map_or(0, |crash| crash.unsynced.len())
     }
 
@@ -83,7 +84,7 @@ impl MemEngine {
     /// `kept` unsynced batches had reached the disk by themselves. Without crash
     /// simulation everything survives.
     pub fn after_crash(&self, kept: usize) -> MemEngine {
-        let inner = self.inner.read();
+        let inner = self.inner.read_recursive();
         let Some(crash) = &inner.crash else {
             let survived = Self::new(self.kind);
             survived.inner.write().maps = inner.maps.clone();
@@ -144,7 +145,7 @@ impl KvEngine for MemEngine {
 
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, EngineError> {
         self.check(family)?;
-        let inner = self.inner.read();
+        let inner = self.inner.read_recursive();
         Ok(inner
             .maps
             .get(&family)
@@ -159,7 +160,7 @@ impl KvEngine for MemEngine {
         visit: &mut Visit<'_>,
     ) -> Result<(), EngineError> {
         self.check(family)?;
-        let inner = self.inner.read();
+        let inner = self.inner.read_recursive();
         let Some(map) = inner.maps.get(&family).filter(|_| !scan.is_empty()) else {
             return Ok(());
         };
@@ -241,7 +242,7 @@ impl KvEngine for MemEngine {
 
     fn approximate_size(&self, family: Family) -> Result<u64, EngineError> {
         self.check(family)?;
-        let inner = self.inner.read();
+        let inner = self.inner.read_recursive();
         let bytes = inner.maps.get(&family).map_or(0, |map| {
             map.iter().map(|(key, value)| key.len() + value.len()).sum()
         });
@@ -322,4 +323,66 @@ fn part<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], &'static str> {
     let (part, tail) = tail.split_at_checked(length).ok_or("it is cut short")?;
     *rest = tail;
     Ok(part)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::KvEngineExt as _;
+    use crate::testing::engine_conformance::{Bench, run};
+
+    struct Memory;
+
+    impl Bench for Memory {
+        type Engine = MemEngine;
+
+        fn fresh(&self, kind: EngineKind, _folder: &Path) -> MemEngine {
+            MemEngine::crashing(kind)
+        }
+
+        fn reopen(&self, engine: MemEngine, _folder: &Path) -> Option<MemEngine> {
+            let kept = engine.unsynced();
+            Some(engine.after_crash(kept))
+        }
+    }
+
+    #[test]
+    fn it_conforms() {
+        let scratch = tempfile::tempdir().unwrap();
+        run(&Memory, scratch.path());
+    }
+
+    #[test]
+    fn a_crash_keeps_a_prefix_that_holds_everything_synced() {
+        let engine = MemEngine::crashing(EngineKind::State);
+        for number in 0..6u8 {
+            let mut batch = Batch::new();
+            batch.put(Family::Inodes, [number], "");
+            let synced = number == 2;
+            let durability = match synced {
+                true => Durability::Synced,
+                false => Durability::Buffered,
+            };
+            engine.write(batch, durability).unwrap();
+        }
+        assert_eq!(engine.unsynced(), 3);
+        for kept in 0..=3 {
+            let crashed = engine.after_crash(kept);
+            let pairs = crashed.scan_to_vec(Family::Inodes, Scan::all()).unwrap();
+            assert_eq!(pairs.len(), 3 + kept);
+        }
+    }
+
+    #[test]
+    fn a_damaged_checkpoint_is_refused() {
+        let scratch = tempfile::tempdir().unwrap();
+        let engine = MemEngine::new(EngineKind::State);
+        let copy = scratch.path().join("copy");
+        engine.checkpoint(&copy).unwrap();
+        let mut bytes = fs::read(copy.join(CHECKPOINT)).unwrap();
+        bytes[3] ^= 1;
+        fs::write(copy.join(CHECKPOINT), bytes).unwrap();
+        let error = engine.restore(&copy).unwrap_err();
+        assert!(matches!(error, EngineError::Corrupt { .. }));
+    }
 }

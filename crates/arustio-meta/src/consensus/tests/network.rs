@@ -1,0 +1,267 @@
+//! Three members stepped by hand over a network that loses, doubles and reorders.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arustio_types::NodeId;
+use parking_lot::{Mutex, RwLock};
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
+use tokio::sync::oneshot;
+
+use super::{Answer, open, propose};
+use crate::consensus::member::{Input, Member};
+use crate::consensus::transport::{Envelope, RaftTransport};
+use crate::engine::{EngineKind, MemEngine};
+use crate::state_machine::StateMachine as _;
+use crate::store::Role;
+use crate::testing::register::Register;
+
+#[derive(Debug, Default)]
+struct Wire(Mutex<Vec<Envelope>>);
+
+impl RaftTransport for Wire {
+    fn send(&self, envelope: Envelope) {
+        self.0.lock().push(envelope);
+    }
+}
+
+struct Node {
+    log: Arc<MemEngine>,
+    state: Arc<MemEngine>,
+    member: Member<Register>,
+    machine: Arc<RwLock<Register>>,
+}
+
+struct World {
+    wire: Arc<Wire>,
+    nodes: Vec<Node>,
+    rng: StdRng,
+    now: Duration,
+    /// Messages of a hundred that are lost, and that are delivered twice.
+    faults: u32,
+    trace: u64,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let mut world = Self {
+            wire: Arc::new(Wire::default()),
+            nodes: Vec::new(),
+            rng: StdRng::seed_from_u64(seed),
+            now: Duration::ZERO,
+            faults: 0,
+            trace: 0,
+        };
+        for id in 1..=3 {
+            let log = Arc::new(MemEngine::crashing(EngineKind::Log));
+            let state = Arc::new(MemEngine::crashing(EngineKind::State));
+            let node = world.boot(id, log, state);
+            world.nodes.push(node);
+        }
+        world
+    }
+
+    fn boot(&mut self, id: u64, log: Arc<MemEngine>, state: Arc<MemEngine>) -> Node {
+        let seed = self.rng.random();
+        let wire = Arc::clone(&self.wire) as Arc<dyn RaftTransport>;
+        let (held_log, held_state) = (Arc::clone(&log), Arc::clone(&state));
+        let (member, machine) = open(id, &[1, 2, 3], held_log, held_state, wire, seed).unwrap();
+        Node {
+            log,
+            state,
+            member,
+            machine,
+        }
+    }
+
+    /// Loses power at one node; some of what it had not synced may survive.
+    fn crash(&mut self, at: usize) {
+        let node = &self.nodes[at];
+        let (log, state) = (node.log.unsynced(), node.state.unsynced());
+        let log = node.log.after_crash(self.rng.random_range(0..=log));
+        let state = node.state.after_crash(self.rng.random_range(0..=state));
+        self.nodes[at] = self.boot(at as u64 + 1, Arc::new(log), Arc::new(state));
+    }
+
+    /// One beat for everybody, and everything that is on the wire.
+    fn beat(&mut self) {
+        self.now += Duration::from_millis(50);
+        for node in &mut self.nodes {
+            node.member.tick();
+            node.member.run(self.now).unwrap();
+        }
+        for _ in 0..4 {
+            self.deliver();
+        }
+    }
+
+    fn deliver(&mut self) {
+        let mut messages = std::mem::take(&mut *self.wire.0.lock());
+        while !messages.is_empty() {
+            let next = match self.faults {
+                0 => 0,
+                _ => self.rng.random_range(0..messages.len()),
+            };
+            let envelope = messages.remove(next);
+            let dice = self.rng.random_range(0..100);
+            if dice < self.faults {
+                continue;
+            }
+            if dice >= 100 - self.faults {
+                messages.push(envelope.clone());
+            }
+            let node = &mut self.nodes[envelope.to.get() as usize - 1];
+            node.member.take(Input::Step(envelope.bytes));
+            node.member.run(self.now).unwrap();
+            self.trace = self.trace.rotate_left(7) ^ node.member.status().commit.get();
+        }
+    }
+
+    fn leader(&self) -> Option<usize> {
+        let leads = |node: &Node| node.member.status().role == Role::Leader;
+        let term = |at: &usize| self.nodes[*at].member.status().term;
+        (0..3).filter(|at| leads(&self.nodes[*at])).max_by_key(term)
+    }
+
+    fn await_leader(&mut self) -> usize {
+        for _ in 0..400 {
+            if let Some(leader) = self.leader() {
+                return leader;
+            }
+            self.beat();
+        }
+        panic!("no leader in 20 seconds");
+    }
+
+    fn lists(&self) -> Vec<Vec<u64>> {
+        let list = |node: &Node| node.machine.read().query(0).unwrap();
+        self.nodes.iter().map(list).collect()
+    }
+}
+
+fn answer(receiver: &mut Answer) -> Option<u64> {
+    receiver
+        .try_recv()
+        .ok()?
+        .ok()
+        .map(|proposed| proposed.outcome)
+}
+
+#[test]
+fn three_members_elect_and_agree() {
+    let mut world = World::new(1);
+    let leader = world.await_leader();
+    let mut answers: Vec<_> = (1..=5)
+        .map(|sequence| propose(&mut world.nodes[leader].member, 1, sequence))
+        .collect();
+    for _ in 0..6 {
+        world.beat();
+    }
+    let outcomes: Vec<_> = answers.iter_mut().filter_map(answer).collect();
+    assert_eq!(outcomes, [1, 2, 3, 4, 5]);
+    assert!(world.lists().iter().all(|list| *list == [1, 2, 3, 4, 5]));
+}
+
+#[test]
+fn a_follower_refuses_to_propose_and_answers_reads() {
+    let mut world = World::new(2);
+    let leader = world.await_leader();
+    let follower = (leader + 1) % 3;
+    for _ in 0..4 {
+        world.beat();
+    }
+    let mut refused = propose(&mut world.nodes[follower].member, 1, 1);
+    let mut taken = propose(&mut world.nodes[leader].member, 1, 1);
+    let (ready, mut read) = oneshot::channel();
+    world.beat();
+    let error = refused.try_recv().unwrap().unwrap_err().to_string();
+    assert!(
+        error.contains(&format!("server {} is", leader + 1)),
+        "{error}"
+    );
+    assert_eq!(answer(&mut taken), Some(1));
+    world.nodes[follower].member.take(Input::Read(ready));
+    for _ in 0..6 {
+        world.beat();
+    }
+    read.try_recv().unwrap().unwrap();
+    assert_eq!(world.nodes[follower].machine.read().query(0).unwrap(), [1]);
+}
+
+#[test]
+fn messages_of_strangers_and_noise_are_dropped() {
+    let mut world = World::new(3);
+    world.await_leader();
+    let envelope = Envelope {
+        from: super::identity(1),
+        to: NodeId::new(2),
+        bytes: vec![0xff; 40],
+    };
+    world.wire.send(envelope);
+    world.beat();
+}
+
+/// A client that repeats its requests in order until they are answered, while members
+/// crash and messages are lost, doubled and reordered.
+fn schedule(seed: u64) -> u64 {
+    let mut world = World::new(seed);
+    world.faults = 10;
+    let mut acknowledged = 0;
+    let mut pending: Option<Answer> = None;
+    for beat in 0..1_500 {
+        world.beat();
+        if let Some(receiver) = &mut pending {
+            match receiver.try_recv() {
+                Ok(Ok(proposed)) => {
+                    assert_eq!(proposed.outcome, acknowledged + 1, "seed {seed}");
+                    acknowledged += 1;
+                    pending = None;
+                }
+                Err(oneshot::error::TryRecvError::Empty) if beat % 20 != 0 => {}
+                _ => pending = None,
+            }
+        }
+        if pending.is_none()
+            && let Some(leader) = world.leader()
+        {
+            let member = &mut world.nodes[leader].member;
+            pending = Some(propose(member, 5, acknowledged + 1));
+        }
+        if world.rng.random_range(0..60) == 0 {
+            let victim = world.rng.random_range(0..3);
+            world.crash(victim);
+        }
+    }
+    world.faults = 0;
+    for _ in 0..120 {
+        world.beat();
+    }
+    let lists = world.lists();
+    let longest = lists.iter().map(Vec::len).max().unwrap_or(0) as u64;
+    assert!(
+        acknowledged > 20,
+        "seed {seed}: only {acknowledged} got through"
+    );
+    assert!(
+        longest >= acknowledged,
+        "seed {seed}: an acknowledged request is lost"
+    );
+    let expected: Vec<u64> = (1..=longest).collect();
+    for list in lists {
+        assert!(list == expected, "seed {seed}: replicas differ");
+    }
+    world.trace
+}
+
+#[test]
+fn faults_lose_and_repeat_nothing_and_everything_heals() {
+    for seed in 100..108 {
+        schedule(seed);
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_schedule() {
+    assert_eq!(schedule(7), schedule(7));
+}

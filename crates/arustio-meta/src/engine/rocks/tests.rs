@@ -1,0 +1,119 @@
+use super::*;
+use crate::testing::engine_conformance::{Bench, run};
+
+struct Rocks;
+
+fn open(kind: EngineKind, path: &Path) -> Result<RocksEngine, EngineError> {
+    RocksEngine::open(kind, path, RocksConfig::default_for(kind))
+}
+
+impl Bench for Rocks {
+    type Engine = RocksEngine;
+
+    fn fresh(&self, kind: EngineKind, folder: &Path) -> RocksEngine {
+        open(kind, folder).unwrap()
+    }
+
+    fn reopen(&self, engine: RocksEngine, folder: &Path) -> Option<RocksEngine> {
+        let kind = engine.kind();
+        drop(engine);
+        Some(open(kind, folder).unwrap())
+    }
+}
+
+fn filled(path: &Path) {
+    let engine = open(EngineKind::State, path).unwrap();
+    let mut batch = Batch::new();
+    batch.put(Family::Inodes, "a", "1");
+    engine.write(batch, Durability::Synced).unwrap();
+}
+
+#[test]
+fn it_conforms() {
+    let scratch = tempfile::tempdir().unwrap();
+    run(&Rocks, scratch.path());
+}
+
+#[test]
+fn a_folder_in_use_is_refused() {
+    let scratch = tempfile::tempdir().unwrap();
+    let engine = open(EngineKind::Log, scratch.path()).unwrap();
+    let error = open(EngineKind::Log, scratch.path()).unwrap_err();
+    assert!(matches!(error, EngineError::Locked { .. }), "{error}");
+    drop(engine);
+    open(EngineKind::Log, scratch.path()).unwrap();
+}
+
+#[test]
+fn a_folder_of_another_kind_or_a_later_release_is_refused() {
+    let scratch = tempfile::tempdir().unwrap();
+    filled(scratch.path());
+    let error = open(EngineKind::Log, scratch.path()).unwrap_err();
+    assert!(matches!(error, EngineError::NotAnEngine { .. }), "{error}");
+    let mark = scratch.path().join("ENGINE");
+    fs::write(&mark, "arustio-engine state format 7\n").unwrap();
+    let error = open(EngineKind::State, scratch.path()).unwrap_err();
+    assert!(
+        matches!(error, EngineError::NewerFormat { found: 7, .. }),
+        "{error}"
+    );
+    fs::write(&mark, [0xff, 0]).unwrap();
+    let error = open(EngineKind::State, scratch.path()).unwrap_err();
+    assert!(matches!(error, EngineError::NotAnEngine { .. }), "{error}");
+}
+
+#[test]
+fn damage_is_reported_as_damage() {
+    let scratch = tempfile::tempdir().unwrap();
+    filled(scratch.path());
+    let db = scratch.path().join("db");
+    for entry in fs::read_dir(&db).unwrap() {
+        let path = entry.unwrap().path();
+        if path.to_string_lossy().contains("MANIFEST") {
+            fs::write(&path, b"not a manifest").unwrap();
+        }
+    }
+    let error = open(EngineKind::State, scratch.path()).unwrap_err();
+    assert!(matches!(error, EngineError::Corrupt { .. }), "{error}");
+}
+
+#[test]
+fn a_restore_that_a_crash_interrupts_leaves_either_content() {
+    for (moved_away, staged, expected) in
+        [(true, true, "2"), (true, false, "1"), (false, true, "1")]
+    {
+        let scratch = tempfile::tempdir().unwrap();
+        let (path, other) = (scratch.path().join("e"), scratch.path().join("other"));
+        filled(&path);
+        {
+            let engine = open(EngineKind::State, &other).unwrap();
+            let mut batch = Batch::new();
+            batch.put(Family::Inodes, "a", "2");
+            engine.write(batch, Durability::Synced).unwrap();
+            engine.checkpoint(&scratch.path().join("copy")).unwrap();
+        }
+        let folder = Folder {
+            kind: EngineKind::State,
+            path: &path,
+        };
+        if staged {
+            folder.stage(&scratch.path().join("copy")).unwrap();
+        }
+        if moved_away {
+            fs::rename(path.join("db"), path.join("db.old")).unwrap();
+        }
+        let engine = open(EngineKind::State, &path).unwrap();
+        let value = engine.get(Family::Inodes, b"a").unwrap().unwrap();
+        assert_eq!(value, expected.as_bytes());
+        assert!(!path.join("db.old").exists() && !path.join("db.new").exists());
+    }
+}
+
+#[test]
+fn a_database_that_is_gone_is_not_replaced_by_an_empty_one() {
+    let scratch = tempfile::tempdir().unwrap();
+    filled(scratch.path());
+    fs::remove_dir_all(scratch.path().join("db")).unwrap();
+    let error = open(EngineKind::State, scratch.path()).unwrap_err();
+    assert!(matches!(error, EngineError::Corrupt { .. }), "{error}");
+}
