@@ -300,7 +300,7 @@ pub struct LsArgs {
     pub human: bool,
     /// Print help
     #[arg(long, action = clap::ArgAction::Help)]
-    help: Option<bool>,
+    pub help: Option<bool>,
     /// Order; without it entries stream in name order
     #[arg(long, value_enum)]
     pub sort: Option<SortKey>,

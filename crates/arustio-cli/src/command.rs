@@ -38,7 +38,13 @@ pub(crate) async fn fs(
         FsCommand::Stat { paths } => names::stat(fs, &mut out, &paths).await,
         FsCommand::Mkdir { parents, paths } => names::mkdir(fs, &paths, parents).await,
         FsCommand::Touch { paths } => names::touch(fs, &paths).await,
-        FsCommand::Test { d, f, e: _, z, path } => names::test(fs, &path, d, f, z).await,
+        FsCommand::Test {
+            d,
+            f,
+            e: _,
+            z,
+            path,
+        } => names::test(fs, &path, d, f, z).await,
         FsCommand::Mv { force, from, to } => names::mv(fs, &from, &to, force).await,
         FsCommand::Rm {
             recursive,

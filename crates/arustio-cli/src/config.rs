@@ -46,11 +46,14 @@ fn read(path: &Path) -> Result<ClientConfig, FsError> {
 }
 
 fn check_address(address: &str) -> Result<(), FsError> {
-    let port = address.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
+    let port = address
+        .rsplit_once(':')
+        .map(|(_, port)| port.parse::<u16>());
     if matches!(port, Some(Ok(_))) {
         return Ok(());
     }
-    let message = format!("{address:?} is not an address: expected host:port, such as 127.0.0.1:7411");
+    let message =
+        format!("{address:?} is not an address: expected host:port, such as 127.0.0.1:7411");
     Err(FsError::new(ErrorKind::InvalidArgument, message))
 }
 

@@ -20,14 +20,14 @@ use crate::local::local_error;
 
 /// Where results go, and in which form.
 #[derive(Debug)]
-pub struct Output {
+pub(crate) struct Output {
     out: BufWriter<Stdout>,
     json: bool,
 }
 
 impl Output {
     /// Results to stdout, as text or as JSON.
-    pub fn new(json: bool) -> Self {
+    pub(crate) fn new(json: bool) -> Self {
         Self {
             out: BufWriter::with_capacity(64 << 10, io::stdout()),
             json,
@@ -35,33 +35,33 @@ impl Output {
     }
 
     /// Whether programs read this.
-    pub fn is_json(&self) -> bool {
+    pub(crate) fn is_json(&self) -> bool {
         self.json
     }
 
     /// One line of text.
-    pub fn line(&mut self, text: &str) -> Result<(), FsError> {
+    pub(crate) fn line(&mut self, text: &str) -> Result<(), FsError> {
         self.bytes(text.as_bytes())?;
         self.bytes(b"\n")
     }
 
     /// One JSON object.
-    pub fn object(&mut self, value: &Value) -> Result<(), FsError> {
+    pub(crate) fn object(&mut self, value: &Value) -> Result<(), FsError> {
         self.line(&value.to_string())
     }
 
     /// Bytes as they are.
-    pub fn bytes(&mut self, bytes: &[u8]) -> Result<(), FsError> {
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) -> Result<(), FsError> {
         self.out.write_all(bytes).map_err(|e| stdout_error(&e))
     }
 
     /// Everything written so far is seen now.
-    pub fn flush(&mut self) -> Result<(), FsError> {
+    pub(crate) fn flush(&mut self) -> Result<(), FsError> {
         self.out.flush().map_err(|e| stdout_error(&e))
     }
 
     /// Message of the error that means: nobody reads our output any more.
-    pub const CLOSED: &'static str = "the reader of the output is gone";
+    pub(crate) const CLOSED: &'static str = "the reader of the output is gone";
 }
 
 fn stdout_error(error: &io::Error) -> FsError {
@@ -72,7 +72,7 @@ fn stdout_error(error: &io::Error) -> FsError {
 }
 
 /// Escapes control characters, so that a name cannot steer a terminal.
-pub fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
         if c.is_control() {
@@ -85,7 +85,7 @@ pub fn printable(text: &str) -> String {
 }
 
 /// A size for people or exactly.
-pub fn size(bytes: u64, human: bool) -> String {
+pub(crate) fn size(bytes: u64, human: bool) -> String {
     if human {
         ByteSize(bytes).human()
     } else {
@@ -94,7 +94,7 @@ pub fn size(bytes: u64, human: bool) -> String {
 }
 
 /// Local time to the second.
-pub fn local_time(time: Timestamp) -> String {
+pub(crate) fn local_time(time: Timestamp) -> String {
     match DateTime::<Utc>::from_timestamp_millis(time.millis()) {
         Some(utc) => utc
             .with_timezone(&Local)
@@ -105,7 +105,7 @@ pub fn local_time(time: Timestamp) -> String {
 }
 
 /// RFC 3339 in UTC, for programs.
-pub fn rfc3339(time: Timestamp) -> String {
+pub(crate) fn rfc3339(time: Timestamp) -> String {
     match DateTime::<Utc>::from_timestamp_millis(time.millis()) {
         Some(utc) => utc.to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
         None => time.millis().to_string(),
@@ -113,7 +113,7 @@ pub fn rfc3339(time: Timestamp) -> String {
 }
 
 /// An age for people: `5s`, `3m`, `2h`, `4d`.
-pub fn age(age: Duration) -> String {
+pub(crate) fn age(age: Duration) -> String {
     let seconds = age.as_secs();
     match seconds {
         0..=119 => format!("{seconds}s"),
@@ -124,9 +124,13 @@ pub fn age(age: Duration) -> String {
 }
 
 /// Permission bits as `ls` shows them.
-pub fn mode(kind: FileKind, bits: u32) -> String {
+pub(crate) fn mode(kind: FileKind, bits: u32) -> String {
     let mut shown = String::with_capacity(10);
-    shown.push(if kind == FileKind::Directory { 'd' } else { '-' });
+    shown.push(if kind == FileKind::Directory {
+        'd'
+    } else {
+        '-'
+    });
     for shift in [6, 3, 0] {
         let triple = bits >> shift;
         shown.push(if triple & 4 != 0 { 'r' } else { '-' });
@@ -137,7 +141,7 @@ pub fn mode(kind: FileKind, bits: u32) -> String {
 }
 
 /// An entry for programs. Fields are added, never renamed.
-pub fn entry_json(status: &FileStatus) -> Value {
+pub(crate) fn entry_json(status: &FileStatus) -> Value {
     let mut object = Map::new();
     object.insert("path".into(), json!(status.path.as_str()));
     let kind = if status.is_dir() { "directory" } else { "file" };
@@ -163,7 +167,7 @@ pub fn entry_json(status: &FileStatus) -> Value {
 }
 
 /// A mount for programs.
-pub fn mount_json(entry: &MountEntry) -> Value {
+pub(crate) fn mount_json(entry: &MountEntry) -> Value {
     json!({
         "path": entry.spec.path.as_str(),
         "uri": entry.spec.uri,
@@ -174,7 +178,7 @@ pub fn mount_json(entry: &MountEntry) -> Value {
 }
 
 /// The name that `ls` prints for an entry of a listed directory.
-pub fn shown_name(status: &FileStatus, base: Option<&FsPath>) -> String {
+pub(crate) fn shown_name(status: &FileStatus, base: Option<&FsPath>) -> String {
     let name = match base.and_then(|b| status.path.relative_to(b)) {
         Some("") | None => status.path.as_str(),
         Some(relative) => relative,

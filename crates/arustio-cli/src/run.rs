@@ -21,8 +21,8 @@ use crate::output::Output;
 
 const INTERRUPTED: u8 = 130;
 
-/// Parses, runs, reports.
-pub(crate) fn main() -> ExitCode {
+/// Parses the arguments of this process, runs, reports; returns the exit code.
+pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
@@ -126,8 +126,7 @@ fn report(error: &FsError, verbose: bool) -> ExitCode {
 /// Logs go to stderr, and only when somebody asks.
 fn telemetry(global: &Global) {
     let default = if global.verbose { "info" } else { "error" };
-    let filter =
-        EnvFilter::try_from_env("ARUSTIO_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    let filter = EnvFilter::try_from_env("ARUSTIO_LOG").unwrap_or_else(|_| EnvFilter::new(default));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -89,7 +89,9 @@ pub(crate) async fn get(
             "default"
         };
         if out.is_json() {
-            out.object(&json!({"path": path.as_str(), "key": key, "value": value, "origin": origin}))?;
+            out.object(
+                &json!({"path": path.as_str(), "key": key, "value": value, "origin": origin}),
+            )?;
         } else if wanted.is_some() {
             out.line(&value)?;
         } else {

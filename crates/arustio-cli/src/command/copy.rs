@@ -112,7 +112,11 @@ where
 }
 
 fn needs_recursive(path: &str) -> FsError {
-    FsError::new(ErrorKind::IsADirectory, "it is a directory; use -r to copy it").at_text(path)
+    FsError::new(
+        ErrorKind::IsADirectory,
+        "it is a directory; use -r to copy it",
+    )
+    .at_text(path)
 }
 
 /// Where `name` goes when `sources` files go to `target`.

@@ -25,7 +25,9 @@ fn options(typed: &[String]) -> Result<BTreeMap<String, String>, FsError> {
     for pair in typed {
         let Some((key, value)) = pair.split_once('=') else {
             // The pair itself stays unsaid: it may be a secret that lost its key.
-            return Err(invalid("an option must be key=value, such as -o region=eu-west-1"));
+            return Err(invalid(
+                "an option must be key=value, such as -o region=eu-west-1",
+            ));
         };
         let resolved = resolve(key, value)?;
         if resolved.is_none() && arustio_ufs::config::is_secret(key) {

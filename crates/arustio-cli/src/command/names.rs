@@ -40,11 +40,7 @@ pub(crate) async fn list(
 }
 
 /// `ls`, streaming unless an order is asked for.
-pub(crate) async fn ls(
-    fs: &dyn FileSystem,
-    out: &mut Output,
-    args: LsArgs,
-) -> Result<u8, FsError> {
+pub(crate) async fn ls(fs: &dyn FileSystem, out: &mut Output, args: LsArgs) -> Result<u8, FsError> {
     let look = Look {
         long: args.long,
         human: args.human,
@@ -100,7 +96,13 @@ fn show(out: &mut Output, base: &FsPath, status: &FileStatus, look: Look) -> Res
     if !look.long {
         return out.line(&name);
     }
-    let or_dash = |text: &str| if text.is_empty() { "-".to_owned() } else { printable(text) };
+    let or_dash = |text: &str| {
+        if text.is_empty() {
+            "-".to_owned()
+        } else {
+            printable(text)
+        }
+    };
     out.line(&format!(
         "{} {:<8} {:<8} {:>12} {:<15} {} {name}",
         output::mode(status.kind, status.mode),

@@ -3,9 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use arustio_client::{
-    CreateOptions, DeleteOptions, FileReader, FileSystem, FsError, OpenOptions,
-};
+use arustio_client::{CreateOptions, DeleteOptions, FileReader, FileSystem, FsError, OpenOptions};
 use arustio_types::meta::mount::WriteType;
 use arustio_types::{ErrorKind, FsPath};
 use bytes::Bytes;

@@ -43,7 +43,11 @@ pub(crate) async fn to_local(
     let mut run = Run::new(global, &args, size);
     for status in sources {
         let name = status.path.name().unwrap_or_default();
-        let to = if into { target.join(name) } else { target.clone() };
+        let to = if into {
+            target.join(name)
+        } else {
+            target.clone()
+        };
         let force = args.force;
         if !status.is_dir() {
             let one = stream::iter([Ok((status.path, to))]).boxed();

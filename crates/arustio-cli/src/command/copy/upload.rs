@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use arustio_client::{CreateOptions, FileSystem, FsError, FileWriter, ReadStats};
+use arustio_client::{CreateOptions, FileSystem, FileWriter, FsError, ReadStats};
 use arustio_types::{ErrorKind, FsPath};
 use bytes::BytesMut;
 use futures::{StreamExt, stream};
@@ -52,7 +52,11 @@ pub(crate) async fn from_local(
     let size = one_file.then(|| sources.iter().map(|(_, found)| found.len()).sum());
     let mut run = Run::new(global, &args, size);
     for (path, _) in sources {
-        let to = if into { target.join(&name(&path)?)? } else { target.clone() };
+        let to = if into {
+            target.join(&name(&path)?)?
+        } else {
+            target.clone()
+        };
         let options = create_options(&args);
         let jobs = stream::iter(Walk::new(path, to)).filter_map(|step| make(fs, step));
         drive(&mut run, jobs.boxed(), |job, progress| {
