@@ -1,0 +1,293 @@
+//! Settings of the block cache, as data, and the sizes that are chosen when none are
+//! given.
+//!
+//! [`BlockConfig::validate`] turns settings and a [`Machine`] into a
+//! [`CheckedConfig`], the only thing the tiers can be built from. Nothing here reads
+//! the environment or a configuration file; [`Machine::probe`] asks the kernel.
+
+use std::time::Duration;
+
+use arustio_types::ByteSize;
+use serde::{Deserialize, Serialize};
+
+use crate::error::BlockError;
+
+mod machine;
+
+pub use machine::{Machine, available_memory, free_space};
+
+/// The most that the memory tier takes unless told otherwise.
+pub const DEFAULT_MEMORY: ByteSize = ByteSize::gib(1);
+/// The most that the disk tier takes unless told otherwise.
+pub const DEFAULT_DISK: ByteSize = ByteSize::gib(10);
+/// Free space that the cache leaves to everybody else.
+pub const DEFAULT_MIN_FREE: ByteSize = ByteSize::gib(1);
+/// How long writing to disk stays off after a failure.
+pub const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(30);
+/// Reads of the disk at a time; enough to keep an SSD busy.
+pub const DEFAULT_READ_THREADS: usize = 8;
+/// Writes to the disk at a time; few, so that they do not slow the reads.
+pub const DEFAULT_WRITE_THREADS: usize = 2;
+/// Bytes on their way from memory to disk at a time.
+pub const DEFAULT_WRITE_BEHIND: ByteSize = ByteSize::mib(64);
+/// The grid on which the node reads a UFS (R6).
+pub const DEFAULT_MIN_FETCH: ByteSize = ByteSize::kib(256);
+/// Reads of a UFS by this node at a time.
+pub const DEFAULT_FETCHES: usize = 64;
+
+/// Settings of a block node.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BlockConfig {
+    /// The memory tier.
+    pub memory: MemoryConfig,
+    /// The disk tier.
+    pub disk: DiskConfig,
+    /// Fetching on behalf of clients.
+    pub fetch: FetchConfig,
+}
+
+/// Settings of the memory tier.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MemoryConfig {
+    /// Bytes of memory for blocks, their headers and the index; `0` keeps no block in
+    /// memory. Unset: the smaller of 1 GiB and 10 % of the memory that the process may
+    /// use.
+    pub capacity: Option<ByteSize>,
+    /// Who goes when space is short.
+    pub eviction: EvictionKind,
+}
+
+/// Settings of the disk tier.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DiskConfig {
+    /// Bytes of disk for blocks; `0` turns the disk tier off. Unset: the smaller of
+    /// 10 GiB and 10 % of the free space (what an earlier run chose counts too, so that
+    /// the cache does not shrink at each start by what it holds).
+    pub capacity: Option<ByteSize>,
+    /// Free space of the file system below which the cache writes nothing and gives
+    /// blocks up to stay below what it found.
+    pub min_free: ByteSize,
+    /// Whether every block is synced before it counts as stored. Off: a block that a
+    /// power failure tore is recognised by its checksums and dropped.
+    pub sync: bool,
+    /// How long writing stays off after the disk failed or was full.
+    #[serde(with = "arustio_types::unit::duration")]
+    pub retry_after: Duration,
+    /// Disk reads at a time.
+    pub read_threads: usize,
+    /// Disk writes at a time.
+    pub write_threads: usize,
+    /// Bytes on their way from memory to disk; above it blocks stay in memory only.
+    pub write_behind: ByteSize,
+    /// Who goes when space is short.
+    pub eviction: EvictionKind,
+}
+
+impl Default for DiskConfig {
+    fn default() -> Self {
+        Self {
+            capacity: None,
+            min_free: DEFAULT_MIN_FREE,
+            sync: false,
+            retry_after: DEFAULT_RETRY_AFTER,
+            read_threads: DEFAULT_READ_THREADS,
+            write_threads: DEFAULT_WRITE_THREADS,
+            write_behind: DEFAULT_WRITE_BEHIND,
+            eviction: EvictionKind::default(),
+        }
+    }
+}
+
+/// Settings of fetching by the node itself (`fill = node`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FetchConfig {
+    /// Ranges are fetched on a grid of this size: a power of two from 32 KiB on.
+    pub min_fetch: ByteSize,
+    /// Fetches at a time; more wait.
+    pub concurrency: usize,
+}
+
+impl Default for FetchConfig {
+    fn default() -> Self {
+        Self {
+            min_fetch: DEFAULT_MIN_FETCH,
+            concurrency: DEFAULT_FETCHES,
+        }
+    }
+}
+
+/// An eviction policy by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EvictionKind {
+    /// Least recently used.
+    #[default]
+    Lru,
+    /// First in, first out.
+    Fifo,
+}
+
+/// Settings that were checked, with every default filled in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckedConfig {
+    /// The memory tier.
+    pub memory: CheckedMemory,
+    /// The disk tier; `None` when it is off.
+    pub disk: Option<CheckedDisk>,
+    /// Fetching.
+    pub fetch: CheckedFetch,
+}
+
+/// Checked settings of the memory tier.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckedMemory {
+    pub(crate) capacity: u64,
+    pub(crate) eviction: EvictionKind,
+}
+
+/// Checked settings of the disk tier.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckedDisk {
+    pub(crate) capacity: u64,
+    pub(crate) settings: DiskConfig,
+}
+
+/// Checked settings of fetching.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckedFetch {
+    pub(crate) min_fetch: u64,
+    pub(crate) concurrency: usize,
+}
+
+impl CheckedMemory {
+    /// Bytes that the tier may use.
+    pub fn capacity(&self) -> ByteSize {
+        ByteSize(self.capacity)
+    }
+}
+
+impl CheckedDisk {
+    /// Bytes that the tier may use.
+    pub fn capacity(&self) -> ByteSize {
+        ByteSize(self.capacity)
+    }
+}
+
+impl BlockConfig {
+    /// Checks all settings and chooses the sizes that were not given.
+    pub fn validate(self, machine: &Machine) -> Result<CheckedConfig, BlockError> {
+        let memory = self
+            .memory
+            .capacity
+            .unwrap_or_else(|| default_memory_capacity(machine.memory));
+        let disk = self
+            .disk
+            .capacity
+            .unwrap_or_else(|| default_disk_capacity(machine.disk_free, machine.disk_before));
+        let min_fetch = self.fetch.min_fetch.get();
+        if !min_fetch.is_power_of_two() || min_fetch < crate::chunk::CHUNK {
+            return Err(refuse(
+                "fetch.min_fetch",
+                self.fetch.min_fetch,
+                "it has to be a power of two of at least 32KiB",
+            ));
+        }
+        positive("fetch.concurrency", self.fetch.concurrency)?;
+        positive("disk.read_threads", self.disk.read_threads)?;
+        positive("disk.write_threads", self.disk.write_threads)?;
+        let disk = (disk.get() > 0).then(|| CheckedDisk {
+            capacity: disk.get(),
+            settings: self.disk,
+        });
+        Ok(CheckedConfig {
+            memory: CheckedMemory {
+                capacity: memory.get(),
+                eviction: self.memory.eviction,
+            },
+            disk,
+            fetch: CheckedFetch {
+                min_fetch,
+                concurrency: self.fetch.concurrency,
+            },
+        })
+    }
+}
+
+/// Most threads or fetches at a time that make sense; beyond it a number is a typo.
+const MOST: usize = 1024;
+
+fn positive(name: &'static str, number: usize) -> Result<(), BlockError> {
+    if (1..=MOST).contains(&number) {
+        return Ok(());
+    }
+    Err(refuse(name, number, "it has to be 1 to 1024"))
+}
+
+fn refuse(name: &'static str, value: impl ToString, reason: &'static str) -> BlockError {
+    BlockError::Setting {
+        name,
+        value: value.to_string(),
+        reason,
+    }
+}
+
+/// The memory tier's size when none is given: the smaller of 1 GiB and 10 % of the
+/// memory that the process may use.
+pub fn default_memory_capacity(available: ByteSize) -> ByteSize {
+    ByteSize(available.get() / 10).min(DEFAULT_MEMORY)
+}
+
+/// The disk tier's size when none is given: the smaller of 10 GiB and 10 % of the free
+/// space; but not less than what an earlier run chose, since the cache itself uses up
+/// free space.
+pub fn default_disk_capacity(free: ByteSize, before: Option<ByteSize>) -> ByteSize {
+    ByteSize(free.get() / 10)
+        .max(before.unwrap_or_default())
+        .min(DEFAULT_DISK)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machine() -> Machine {
+        Machine {
+            memory: ByteSize::gib(4),
+            disk_free: ByteSize::gib(1000),
+            disk_before: None,
+        }
+    }
+
+    #[test]
+    fn sizes_follow_the_machine_up_to_a_limit() {
+        let checked = BlockConfig::default().validate(&machine()).unwrap();
+        assert_eq!(checked.memory.capacity, (4 << 30) / 10);
+        assert_eq!(checked.disk.unwrap().capacity(), DEFAULT_DISK);
+        assert_eq!(default_memory_capacity(ByteSize::gib(64)), DEFAULT_MEMORY);
+        let small = default_disk_capacity(ByteSize::gib(10), None);
+        assert_eq!(small, ByteSize::gib(1));
+        let full = default_disk_capacity(ByteSize::mib(1), Some(small));
+        assert_eq!(full, small);
+    }
+
+    #[test]
+    fn zero_turns_a_tier_off_and_nonsense_is_refused() {
+        let off: BlockConfig = serde_json::from_str(r#"{"disk": {"capacity": "0B"}}"#).unwrap();
+        assert_eq!(off.validate(&machine()).unwrap().disk, None);
+        let odd: BlockConfig = serde_json::from_str(r#"{"fetch": {"min_fetch": 3}}"#).unwrap();
+        let error = odd.validate(&machine()).unwrap_err().to_string();
+        assert!(error.contains("fetch.min_fetch = 3B"), "{error}");
+        assert!(serde_json::from_str::<BlockConfig>(r#"{"memroy": {}}"#).is_err());
+    }
+
+    #[test]
+    fn settings_round_trip() {
+        let text = serde_json::to_string(&BlockConfig::default()).unwrap();
+        let back: BlockConfig = serde_json::from_str(&text).unwrap();
+        assert_eq!(back, BlockConfig::default());
+    }
+}

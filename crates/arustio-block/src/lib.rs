@@ -1,0 +1,56 @@
+//! The block cache of one node.
+//!
+//! A block key names immutable bytes ([`arustio_types::block`]), so a cache can only
+//! have bytes or not have them: a miss is a value, a fault is answered by forgetting,
+//! and no order between writers of one key is needed. This crate knows no transport
+//! and no UFS; a miss is loaded through [`BlockSource`], which the server composes.
+//!
+//! - [`store`]: the trait that every tier implements, and its contract. Read it first.
+//! - [`memory`], [`disk`], [`tier`]: blocks in memory, in files, and the two together.
+//! - [`node`]: a store with single-flight loading, what a server serves.
+//! - [`eviction`], [`config`], [`metrics`], [`error`]: as the names say.
+//!
+//! # Limits are exact
+//! The memory tier counts bytes until their last reader let go of them, with checksums,
+//! entries and the index of the disk tier; the disk tier counts files in pages, with
+//! those being written and those that are lent out. Not counted: buffers of reads and
+//! writes that are under way, which the numbers of disk threads bound.
+//!
+//! # Not here
+//! Admission by frequency, scan resistance, leases for filling clients, passing
+//! descriptors, paced scrubbing.
+#![forbid(unsafe_code)]
+
+pub mod chunk;
+pub mod config;
+pub mod disk;
+pub mod error;
+pub mod eviction;
+pub mod memory;
+pub mod metrics;
+pub mod node;
+pub mod noop;
+pub mod source;
+pub mod store;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+pub mod tier;
+
+mod age;
+mod image;
+mod inflight;
+mod scan;
+
+pub use config::{BlockConfig, CheckedConfig, Machine};
+pub use disk::{DiskBackend, DiskTier, LocalDisk};
+pub use error::BlockError;
+pub use memory::MemoryTier;
+pub use metrics::TierMetrics;
+pub use node::{BlockNode, Fetch};
+pub use noop::NoopStore;
+pub use source::{BlockSource, SourceError};
+pub use store::{
+    BlockStore, BlockSummary, BlockWrite, Borrowed, BorrowedFile, Part, Parts, Presence, Rejection,
+    Removed, Selector, Tier, TierUsage, WriteHint, WriteOutcome,
+};
+pub use tier::TieredStore;

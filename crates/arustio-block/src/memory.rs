@@ -1,0 +1,565 @@
+//! The memory tier.
+//!
+//! Blocks as runs of chunks in memory, under a limit that is exact: the bytes count
+//! from before they are allocated until the last reader has let go of them, together
+//! with their checksums and the index entry. Evicting a block that a slow reader still
+//! holds therefore frees nothing yet, and a write finds no room instead of exceeding
+//! the limit.
+//!
+//! Payloads are copied on the way in: a payload is usually a slice of a larger network
+//! buffer, which would stay alive uncounted. One lock guards the index; bytes are
+//! copied and checksums computed outside it.
+//!
+//! Not here: what happens to evicted blocks (the caller gets those that are nowhere
+//! else), durability, and a file descriptor for each block.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arustio_types::{BlockKey, WallClock};
+use async_trait::async_trait;
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use crate::age::Ages;
+use crate::config::CheckedMemory;
+use crate::error::BlockError;
+use crate::eviction::{self, EvictionPolicy, Slot};
+use crate::image::{Image, Run};
+use crate::metrics::{Counters, TierMetrics};
+use crate::store::{
+    BlockStore, BlockSummary, BlockWrite, Borrowed, Parts, Presence, Rejection, Removed, Selector,
+    Tier, TierUsage, WriteHint, WriteOutcome,
+};
+
+/// What an entry costs beside its runs: its place in the map and in the policy, at
+/// their worst load, and the vector of runs.
+const ENTRY_COST: u64 = 320;
+/// What a run costs beside its bytes and checksums: allocations and their headers.
+const RUN_COST: u64 = 192;
+
+/// Blocks in memory.
+pub struct MemoryTier {
+    state: Mutex<State>,
+    budget: Arc<Budget>,
+    ages: Ages,
+    counters: Counters,
+}
+
+#[derive(Debug)]
+struct State {
+    blocks: HashMap<BlockKey, Entry>,
+    policy: Box<dyn EvictionPolicy<BlockKey>>,
+    closed: bool,
+}
+
+#[derive(Debug)]
+struct Entry {
+    slot: Slot,
+    image: Image,
+    /// Some chunk is nowhere else on this node.
+    dirty: bool,
+    pinned: bool,
+    used: u32,
+}
+
+impl fmt::Debug for MemoryTier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryTier")
+            .field("capacity", &self.budget.capacity())
+            .field("used", &self.budget.used())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a write left behind for the tier below.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    pub(crate) outcome: WriteOutcome,
+    /// The block is complete now and was not before.
+    pub(crate) completed: bool,
+}
+
+/// Where blocks go that are evicted and nowhere else.
+pub(crate) type Overflow<'a> = &'a (dyn Fn(Image) + Sync);
+
+impl MemoryTier {
+    /// An empty tier.
+    pub fn new(config: &CheckedMemory, clock: Arc<dyn WallClock>) -> Self {
+        Self {
+            state: Mutex::new(State {
+                blocks: HashMap::new(),
+                policy: eviction::build(config.eviction, config.capacity),
+                closed: false,
+            }),
+            budget: Arc::new(Budget::new(config.capacity)),
+            ages: Ages::new(clock),
+            counters: Counters::default(),
+        }
+    }
+
+    /// Sets aside memory for what others hold on behalf of the cache (the index of the
+    /// disk tier); the blocks get the rest.
+    pub(crate) fn set_aside(&self, bytes: u64) {
+        self.budget.aside.store(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn lookup(&self, key: BlockKey, range: &Range<u64>) -> Option<Image> {
+        let mut state = self.state.lock();
+        let State { blocks, policy, .. } = &mut *state;
+        let entry = blocks.get_mut(&key)?;
+        policy.touch(entry.slot);
+        entry.used = self.ages.now();
+        Some(entry.image.touching(range))
+    }
+
+    /// The parts that are there; a block that no longer matches is dropped.
+    pub(crate) fn find(&self, key: BlockKey, range: &Range<u64>) -> Parts {
+        let Some(image) = self.lookup(key, range) else {
+            return Parts::none();
+        };
+        image.parts(range).unwrap_or_else(|| {
+            self.drop_corrupt(key);
+            Parts::none()
+        })
+    }
+
+    pub(crate) fn drop_corrupt(&self, key: BlockKey) {
+        if self.take(&mut self.state.lock(), key).is_some() {
+            self.counters.corruptions.add(1);
+            tracing::warn!(block = %key, "a cached block changed in memory and was dropped");
+        }
+    }
+
+    /// Keeps an image. `dirty` says whether it is nowhere else on this node; what has to
+    /// go for it and is nowhere else is handed to `overflow`.
+    pub(crate) fn keep(&self, image: &Image, dirty: bool, overflow: Overflow<'_>) -> Kept {
+        let outcome = self.keep_chunks(image, dirty, overflow);
+        match outcome.outcome {
+            WriteOutcome::Stored => self.counters.stored.add(1),
+            WriteOutcome::AlreadyPresent => self.counters.already_present.add(1),
+            WriteOutcome::Rejected(_) => self.counters.rejected.add(1),
+        }
+        outcome
+    }
+
+    fn keep_chunks(&self, image: &Image, dirty: bool, overflow: Overflow<'_>) -> Kept {
+        let news = match self.news(image) {
+            Ok(news) if news.is_empty() => return Kept::only(WriteOutcome::AlreadyPresent),
+            Ok(news) => news,
+            Err(reason) => return Kept::only(WriteOutcome::Rejected(reason)),
+        };
+        let cost = ENTRY_COST + news.iter().map(run_cost).sum::<u64>();
+        let Some(mut reserved) = self.make_room(cost, overflow) else {
+            let reason = if cost > self.budget.capacity() {
+                Rejection::TooLarge
+            } else {
+                Rejection::NoSpace
+            };
+            return Kept::only(WriteOutcome::Rejected(reason));
+        };
+        let entry_cost = reserved.split(ENTRY_COST);
+        let copies: Vec<Run> = news
+            .iter()
+            .map(|run| copy(run, reserved.split(run_cost(run))))
+            .collect();
+        let copied: u64 = copies.iter().map(|run| run.bytes.len() as u64).sum();
+        let kept = self.insert(image, copies, entry_cost, dirty);
+        if kept.outcome == WriteOutcome::Stored {
+            self.counters.stored_bytes.add(copied);
+        }
+        kept
+    }
+
+    fn news(&self, image: &Image) -> Result<Vec<Run>, Rejection> {
+        let state = self.state.lock();
+        if state.closed {
+            return Err(Rejection::Closed);
+        }
+        let Some(entry) = state.blocks.get(&image.key) else {
+            return Ok(image.runs.clone());
+        };
+        entry
+            .image
+            .news_in(image)
+            .map_err(|_| Rejection::Disagrees)
+    }
+
+    /// Adds runs that were copied outside the lock; whatever somebody else added
+    /// meanwhile is looked at again.
+    fn insert(&self, image: &Image, copies: Vec<Run>, cost: Reserved, dirty: bool) -> Kept {
+        let offered = Image {
+            runs: copies,
+            ..image.clone()
+        };
+        let mut state = self.state.lock();
+        if state.closed {
+            return Kept::only(WriteOutcome::Rejected(Rejection::Closed));
+        }
+        let State { blocks, policy, .. } = &mut *state;
+        let now = self.ages.now();
+        let entry = blocks.entry(image.key).or_insert_with(|| {
+            cost.keep();
+            Entry {
+                slot: policy.insert(image.key, ENTRY_COST),
+                image: Image::empty(image.key, image.mount, image.block_len),
+                dirty: false,
+                pinned: false,
+                used: now,
+            }
+        });
+        let before = entry.image.is_complete();
+        let Ok(news) = entry.image.news_in(&offered) else {
+            return Kept::only(WriteOutcome::Rejected(Rejection::Disagrees));
+        };
+        if news.is_empty() {
+            return Kept::only(WriteOutcome::AlreadyPresent);
+        }
+        entry.image.add(news);
+        entry.dirty |= dirty;
+        entry.used = now;
+        policy.reweigh(entry.slot, weight(&entry.image));
+        policy.touch(entry.slot);
+        Kept {
+            outcome: WriteOutcome::Stored,
+            completed: !before && entry.image.is_complete(),
+        }
+    }
+
+    /// Reserves bytes, evicting until they fit; `None` if they never will.
+    fn make_room(&self, bytes: u64, overflow: Overflow<'_>) -> Option<Reserved> {
+        if bytes > self.budget.capacity() {
+            return None;
+        }
+        loop {
+            if let Some(reserved) = self.budget.reserve(bytes) {
+                return Some(reserved);
+            }
+            let victim = self.evict_one()?;
+            if victim.dirty {
+                overflow(victim.image);
+            }
+        }
+    }
+
+    fn evict_one(&self) -> Option<Entry> {
+        let mut state = self.state.lock();
+        let (key, weight) = state.policy.pop_victim()?;
+        let entry = state.blocks.remove(&key)?;
+        self.budget.release(ENTRY_COST);
+        self.counters.evictions.add(1);
+        self.counters.evicted_bytes.add(weight);
+        Some(entry)
+    }
+
+    fn take(&self, state: &mut State, key: BlockKey) -> Option<Entry> {
+        let entry = state.blocks.remove(&key)?;
+        state.policy.remove(entry.slot);
+        self.budget.release(ENTRY_COST);
+        Some(entry)
+    }
+
+    /// The block as it is now, if some of it is nowhere else.
+    pub(crate) fn dirty_image(&self, key: BlockKey) -> Option<Image> {
+        let state = self.state.lock();
+        let entry = state.blocks.get(&key)?;
+        entry.dirty.then(|| entry.image.clone())
+    }
+
+    /// Keys of the blocks of which some is nowhere else.
+    pub(crate) fn dirty_keys(&self) -> Vec<BlockKey> {
+        let state = self.state.lock();
+        let dirty = state.blocks.iter().filter(|(_, entry)| entry.dirty);
+        dirty.map(|(key, _)| *key).collect()
+    }
+
+    /// The block has reached the disk with this many chunks.
+    pub(crate) fn mark_clean(&self, key: BlockKey, chunks: u32) {
+        if let Some(entry) = self.state.lock().blocks.get_mut(&key) {
+            entry.dirty &= entry.image.present_chunks() > chunks;
+        }
+    }
+
+    pub(crate) fn set_pinned(&self, key: BlockKey, pinned: bool) -> bool {
+        let mut state = self.state.lock();
+        let State { blocks, policy, .. } = &mut *state;
+        let Some(entry) = blocks.get_mut(&key) else {
+            return false;
+        };
+        match (entry.pinned, pinned) {
+            (false, true) => policy.pin(entry.slot),
+            (true, false) => policy.unpin(entry.slot),
+            (true, true) | (false, false) => {}
+        }
+        entry.pinned = pinned;
+        true
+    }
+
+    pub(crate) fn presence(&self, key: BlockKey) -> Option<Presence> {
+        let state = self.state.lock();
+        state.blocks.get(&key).map(|entry| entry.image.presence())
+    }
+
+    pub(crate) fn forget(&self, selector: Selector) -> Removed {
+        let now = self.ages.now();
+        let mut state = self.state.lock();
+        let matches = |key: &BlockKey, entry: &Entry| match selector {
+            Selector::Block(block) => *key == block,
+            Selector::Content(content) => key.content == content,
+            Selector::Mount(mount) => entry.image.mount == mount,
+            Selector::Idle(idle) => !entry.pinned && Ages::idle(entry.used, now, idle),
+        };
+        let keys: Vec<BlockKey> = if let Selector::Block(key) = selector {
+            vec![key]
+        } else {
+            let found = state.blocks.iter().filter(|(key, e)| matches(key, e));
+            found.map(|(key, _)| *key).collect()
+        };
+        let mut removed = Removed::default();
+        for key in keys {
+            if let Some(entry) = self.take(&mut state, key) {
+                removed.blocks += 1;
+                removed.bytes += weight(&entry.image);
+            }
+        }
+        removed
+    }
+
+    pub(crate) fn tier_usage(&self) -> TierUsage {
+        let state = self.state.lock();
+        TierUsage {
+            tier: Tier::Memory,
+            capacity: self.budget.total,
+            used: self.budget.used() + self.budget.aside.load(Ordering::Relaxed),
+            blocks: state.blocks.len() as u64,
+            pinned: state.policy.pinned_weight(),
+            writable: !state.closed && self.budget.total > 0,
+        }
+    }
+
+    pub(crate) fn tier_metrics(&self) -> TierMetrics {
+        self.counters.snapshot(Tier::Memory)
+    }
+
+    pub(crate) fn summaries(&self) -> Vec<BlockSummary> {
+        let state = self.state.lock();
+        let summary = |(key, entry): (&BlockKey, &Entry)| BlockSummary {
+            key: *key,
+            mount: entry.image.mount,
+            presence: entry.image.presence(),
+            pinned: entry.pinned,
+        };
+        state.blocks.iter().map(summary).collect()
+    }
+
+    pub(crate) fn count_read(&self, parts: &Parts, range: &Range<u64>) {
+        self.counters.read(parts.covers(range), parts.len());
+    }
+
+    pub(crate) fn shut(&self) {
+        let mut state = self.state.lock();
+        state.closed = true;
+        let keys: Vec<BlockKey> = state.blocks.keys().copied().collect();
+        for key in keys {
+            self.take(&mut state, key);
+        }
+    }
+
+    /// Reads for [`BlockStore::try_read_memory`].
+    pub(crate) fn try_whole(&self, key: BlockKey, range: &Range<u64>) -> Option<Parts> {
+        let parts = self.find(key, range);
+        if !parts.covers(range) {
+            return None;
+        }
+        self.count_read(&parts, range);
+        Some(parts)
+    }
+}
+
+#[async_trait]
+impl BlockStore for MemoryTier {
+    fn try_read_memory(&self, key: BlockKey, range: Range<u64>) -> Option<Parts> {
+        self.try_whole(key, &range)
+    }
+
+    async fn read(&self, key: BlockKey, range: Range<u64>) -> Result<Parts, BlockError> {
+        let parts = self.find(key, &range);
+        self.count_read(&parts, &range);
+        Ok(parts)
+    }
+
+    async fn borrow(
+        &self,
+        key: BlockKey,
+        range: Range<u64>,
+    ) -> Result<Option<Borrowed>, BlockError> {
+        Ok(self.try_whole(key, &range).map(Borrowed::Memory))
+    }
+
+    async fn write(&self, write: BlockWrite) -> Result<WriteOutcome, BlockError> {
+        let image = match Image::of_write(&write)? {
+            Ok(_) if write.hint == WriteHint::Durable => Err(Rejection::NotDurable),
+            other => other,
+        };
+        match image {
+            Ok(image) => Ok(self.keep(&image, false, &|_| {}).outcome),
+            Err(reason) => {
+                self.counters.rejected.add(1);
+                Ok(WriteOutcome::Rejected(reason))
+            }
+        }
+    }
+
+    async fn contains(&self, key: BlockKey) -> Result<Option<Presence>, BlockError> {
+        Ok(self.presence(key))
+    }
+
+    async fn remove(&self, selector: Selector) -> Result<Removed, BlockError> {
+        Ok(self.forget(selector))
+    }
+
+    async fn pin(&self, key: BlockKey) -> Result<bool, BlockError> {
+        Ok(self.set_pinned(key, true))
+    }
+
+    async fn unpin(&self, key: BlockKey) -> Result<bool, BlockError> {
+        Ok(self.set_pinned(key, false))
+    }
+
+    fn usage(&self) -> Vec<TierUsage> {
+        vec![self.tier_usage()]
+    }
+
+    fn metrics(&self) -> Vec<TierMetrics> {
+        vec![self.tier_metrics()]
+    }
+
+    async fn scan(
+        &self,
+        after: Option<BlockKey>,
+        limit: usize,
+    ) -> Result<Vec<BlockSummary>, BlockError> {
+        Ok(crate::scan::page(self.summaries(), after, limit))
+    }
+
+    async fn close(&self) {
+        self.shut();
+    }
+}
+
+impl Kept {
+    fn only(outcome: WriteOutcome) -> Self {
+        Self {
+            outcome,
+            completed: false,
+        }
+    }
+}
+
+fn run_cost(run: &Run) -> u64 {
+    run.bytes.len() as u64 + 4 * run.sums.len() as u64 + RUN_COST
+}
+
+fn weight(image: &Image) -> u64 {
+    ENTRY_COST + image.runs.iter().map(run_cost).sum::<u64>()
+}
+
+/// A copy whose bytes count until the last clone of them is gone.
+fn copy(run: &Run, reserved: Reserved) -> Run {
+    let owner = Counted {
+        bytes: Box::from(&run.bytes[..]),
+        _reserved: reserved,
+    };
+    Run {
+        first: run.first,
+        bytes: Bytes::from_owner(owner),
+        sums: run.sums.clone(),
+    }
+}
+
+struct Counted {
+    bytes: Box<[u8]>,
+    _reserved: Reserved,
+}
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// The limit: bytes reserved now, of a total less what others hold.
+#[derive(Debug)]
+struct Budget {
+    total: u64,
+    aside: AtomicU64,
+    used: AtomicU64,
+}
+
+impl Budget {
+    fn new(total: u64) -> Self {
+        Self {
+            total,
+            aside: AtomicU64::new(0),
+            used: AtomicU64::new(0),
+        }
+    }
+
+    fn capacity(&self) -> u64 {
+        self.total.saturating_sub(self.aside.load(Ordering::Relaxed))
+    }
+
+    fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    fn reserve(self: &Arc<Self>, bytes: u64) -> Option<Reserved> {
+        let capacity = self.capacity();
+        let fits = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= capacity);
+        self.used
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits)
+            .ok()?;
+        Some(Reserved {
+            budget: Arc::clone(self),
+            bytes,
+        })
+    }
+
+    fn release(&self, bytes: u64) {
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+/// Bytes of the budget, given back on drop.
+#[derive(Debug)]
+struct Reserved {
+    budget: Arc<Budget>,
+    bytes: u64,
+}
+
+impl Reserved {
+    fn split(&mut self, bytes: u64) -> Reserved {
+        self.bytes -= bytes;
+        Reserved {
+            budget: Arc::clone(&self.budget),
+            bytes,
+        }
+    }
+
+    /// Leaves the bytes reserved; somebody else will release them.
+    fn keep(mut self) {
+        self.bytes = 0;
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        self.budget.release(self.bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests;

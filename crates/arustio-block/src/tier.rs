@@ -1,0 +1,362 @@
+//! Memory over disk: what is written goes to memory at once and to disk soon, what is
+//! read from disk comes back to memory.
+//!
+//! - A write lands in memory. When its block is complete it is written to disk in the
+//!   background; a partial block goes there when memory needs its space, merged with
+//!   what is on disk already. A durable write goes to disk before it returns.
+//! - What is on its way to disk is bounded in bytes. Beyond it blocks stay in memory,
+//!   or are forgotten if memory needs their space: filling a cache never waits for a
+//!   disk.
+//! - A read takes what memory has and the rest from disk, which is kept in memory.
+//! - Removing also stops what is on its way. A write that runs at the same moment may
+//!   leave its block behind; its bytes are right all the same.
+//!
+//! Locks: the table of spills is taken with no other lock held, and the other way round.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arustio_types::{BlockKey, MountId};
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use tokio_util::task::TaskTracker;
+
+use crate::disk::DiskTier;
+use crate::error::BlockError;
+use crate::image::Image;
+use crate::memory::MemoryTier;
+use crate::metrics::TierMetrics;
+use crate::store::{
+    BlockStore, BlockSummary, BlockWrite, Borrowed, Parts, Presence, Rejection, Removed, Selector,
+    TierUsage, WriteHint, WriteOutcome,
+};
+
+/// A memory tier over a disk tier.
+#[derive(Debug)]
+pub struct TieredStore {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    memory: MemoryTier,
+    disk: DiskTier,
+    spills: Mutex<Spills>,
+    limit: u64,
+    tasks: TaskTracker,
+    closed: AtomicBool,
+}
+
+/// What is on its way to disk.
+#[derive(Debug, Default)]
+struct Spills {
+    under_way: HashMap<BlockKey, Spill>,
+    bytes: u64,
+}
+
+#[derive(Debug)]
+struct Spill {
+    mount: MountId,
+    cancelled: bool,
+}
+
+impl TieredStore {
+    /// Puts one over the other. Has to be called inside a runtime.
+    pub fn new(memory: MemoryTier, disk: DiskTier) -> Self {
+        let inner = Arc::new(Inner {
+            limit: disk.write_behind(),
+            memory,
+            disk,
+            spills: Mutex::default(),
+            tasks: TaskTracker::new(),
+            closed: AtomicBool::new(false),
+        });
+        let counted = Arc::clone(&inner);
+        inner.tasks.spawn(async move {
+            counted.disk.recovered().await;
+            counted.count_index();
+        });
+        Self { inner }
+    }
+
+    /// The tier below, for what only it knows.
+    pub fn disk(&self) -> &DiskTier {
+        &self.inner.disk
+    }
+
+    /// Waits until nothing is on its way to disk any more. New writes may follow.
+    pub async fn settled(&self) {
+        self.inner.tasks.close();
+        self.inner.tasks.wait().await;
+        self.inner.tasks.reopen();
+    }
+}
+
+impl Inner {
+    /// The index of the disk tier lives in memory, so it counts there.
+    fn count_index(&self) {
+        self.memory.set_aside(self.disk.index_memory());
+    }
+
+    /// Sends a block to disk in the background, if there is room on the way.
+    fn spill(self: &Arc<Self>, image: Image) {
+        if !self.depart(&image) {
+            return;
+        }
+        let inner = Arc::clone(self);
+        self.tasks.spawn(async move {
+            inner.disk.recovered().await;
+            let (key, chunks, bytes) = (image.key, image.present_chunks(), image.present_bytes());
+            let outcome = if inner.is_cancelled(key) {
+                WriteOutcome::Rejected(Rejection::Busy)
+            } else {
+                inner.disk.put(image, false).await
+            };
+            if !matches!(outcome, WriteOutcome::Rejected(_)) {
+                inner.memory.mark_clean(key, chunks);
+            }
+            inner.arrive(key, bytes).await;
+        });
+    }
+
+    fn depart(&self, image: &Image) -> bool {
+        let bytes = image.present_bytes();
+        let mut spills = self.spills.lock();
+        if spills.under_way.contains_key(&image.key) {
+            return false;
+        }
+        // One block always fits, however large.
+        if spills.bytes > 0 && spills.bytes + bytes > self.limit {
+            drop(spills);
+            self.disk.count_dropped_spill();
+            return false;
+        }
+        spills.bytes += bytes;
+        let spill = Spill {
+            mount: image.mount,
+            cancelled: false,
+        };
+        spills.under_way.insert(image.key, spill);
+        true
+    }
+
+    fn is_cancelled(&self, key: BlockKey) -> bool {
+        let spills = self.spills.lock();
+        spills.under_way.get(&key).is_some_and(|s| s.cancelled)
+    }
+
+    /// A block that was removed while it was on its way is removed again.
+    async fn arrive(&self, key: BlockKey, bytes: u64) {
+        let spill = {
+            let mut spills = self.spills.lock();
+            spills.bytes -= bytes;
+            spills.under_way.remove(&key)
+        };
+        if spill.is_some_and(|spill| spill.cancelled) {
+            // It has no error of its own.
+            let _ = self.disk.remove(Selector::Block(key)).await;
+        }
+        self.count_index();
+    }
+
+    fn cancel(&self, selector: Selector) {
+        let mut spills = self.spills.lock();
+        for (key, spill) in &mut spills.under_way {
+            spill.cancelled |= match selector {
+                Selector::Block(block) => *key == block,
+                Selector::Content(content) => key.content == content,
+                Selector::Mount(mount) => spill.mount == mount,
+                Selector::Idle(_) => false,
+            };
+        }
+    }
+
+    fn keep(self: &Arc<Self>, image: &Image, dirty: bool) -> WriteOutcome {
+        let kept = self
+            .memory
+            .keep(image, dirty, &|victim| self.spill(victim));
+        let complete = kept.completed.then(|| self.memory.dirty_image(image.key));
+        if let Some(image) = complete.flatten() {
+            self.spill(image);
+        }
+        kept.outcome
+    }
+
+    async fn write_plain(self: &Arc<Self>, image: Image) -> WriteOutcome {
+        let on_disk = self.disk.known(image.key);
+        if on_disk.is_some_and(|presence| presence.is_complete()) {
+            return self.disk.put(image, false).await;
+        }
+        match self.keep(&image, true) {
+            WriteOutcome::Rejected(Rejection::TooLarge | Rejection::NoSpace) => {
+                self.disk.put(image, false).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn read(self: &Arc<Self>, key: BlockKey, range: &Range<u64>) -> Parts {
+        let in_memory = self.memory.lookup(key, range);
+        let parts = self.parts(in_memory.as_ref(), range);
+        self.memory.count_read(&parts, range);
+        let gaps = parts.missing(range);
+        let (Some(first), Some(last)) = (gaps.first(), gaps.last()) else {
+            return parts;
+        };
+        let hull = first.start..last.end;
+        let Some(from_disk) = self.disk.load(key, hull.clone()).await else {
+            self.disk.count_read(false, 0);
+            return parts;
+        };
+        self.keep(&from_disk, false);
+        let lower = from_disk.parts(&hull).unwrap_or_default();
+        self.disk.count_read(lower.covers(&hull), lower.len());
+        let Some(mut both) = in_memory.filter(|_| !parts.is_empty()) else {
+            return from_disk.parts(range).unwrap_or_default();
+        };
+        if let Ok(news) = both.news_in(&from_disk) {
+            both.add(news);
+        }
+        self.parts(Some(&both), range)
+    }
+
+    fn parts(&self, image: Option<&Image>, range: &Range<u64>) -> Parts {
+        let Some(image) = image else {
+            return Parts::none();
+        };
+        image.parts(range).unwrap_or_else(|| {
+            self.memory.drop_corrupt(image.key);
+            Parts::none()
+        })
+    }
+
+    /// Writes out what is only in memory; stops when the disk takes no more.
+    async fn flush(&self) {
+        self.disk.recovered().await;
+        for key in self.memory.dirty_keys() {
+            let Some(image) = self.memory.dirty_image(key) else {
+                continue;
+            };
+            let outcome = self.disk.put(image, false).await;
+            if matches!(
+                outcome,
+                WriteOutcome::Rejected(Rejection::WritesOff | Rejection::Closed)
+            ) {
+                return;
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl BlockStore for TieredStore {
+    fn try_read_memory(&self, key: BlockKey, range: Range<u64>) -> Option<Parts> {
+        self.inner.memory.try_whole(key, &range)
+    }
+
+    async fn read(&self, key: BlockKey, range: Range<u64>) -> Result<Parts, BlockError> {
+        Ok(self.inner.read(key, &range).await)
+    }
+
+    async fn borrow(
+        &self,
+        key: BlockKey,
+        range: Range<u64>,
+    ) -> Result<Option<Borrowed>, BlockError> {
+        if let Some(parts) = self.inner.memory.try_whole(key, &range) {
+            return Ok(Some(Borrowed::Memory(parts)));
+        }
+        self.inner.disk.borrow(key, range).await
+    }
+
+    async fn write(&self, write: BlockWrite) -> Result<WriteOutcome, BlockError> {
+        let image = match Image::of_write(&write)? {
+            Ok(image) => image,
+            Err(reason) => return Ok(WriteOutcome::Rejected(reason)),
+        };
+        if self.inner.closed.load(Ordering::Acquire) {
+            return Ok(WriteOutcome::Rejected(Rejection::Closed));
+        }
+        if write.hint == WriteHint::Cache {
+            return Ok(self.inner.write_plain(image).await);
+        }
+        let outcome = self.inner.disk.put(image.clone(), true).await;
+        if !matches!(outcome, WriteOutcome::Rejected(_)) {
+            self.inner.keep(&image, false);
+        }
+        Ok(outcome)
+    }
+
+    async fn contains(&self, key: BlockKey) -> Result<Option<Presence>, BlockError> {
+        let memory = self.inner.memory.presence(key);
+        if memory.is_some_and(|presence| presence.is_complete()) {
+            return Ok(memory);
+        }
+        let disk = self.inner.disk.contains(key).await?;
+        Ok(memory.into_iter().chain(disk).max_by_key(|p| p.present))
+    }
+
+    async fn remove(&self, selector: Selector) -> Result<Removed, BlockError> {
+        let mut removed = self.inner.memory.forget(selector);
+        self.inner.cancel(selector);
+        removed += self.inner.disk.remove(selector).await?;
+        Ok(removed)
+    }
+
+    async fn pin(&self, key: BlockKey) -> Result<bool, BlockError> {
+        if let Some(image) = self.inner.memory.dirty_image(key) {
+            self.inner.disk.put(image, false).await;
+        }
+        if self.inner.disk.pin(key).await? {
+            return Ok(true);
+        }
+        Ok(self.inner.memory.set_pinned(key, true))
+    }
+
+    async fn unpin(&self, key: BlockKey) -> Result<bool, BlockError> {
+        let memory = self.inner.memory.set_pinned(key, false);
+        Ok(self.inner.disk.unpin(key).await? || memory)
+    }
+
+    fn usage(&self) -> Vec<TierUsage> {
+        vec![
+            self.inner.memory.tier_usage(),
+            self.inner.disk.tier_usage(),
+        ]
+    }
+
+    fn metrics(&self) -> Vec<TierMetrics> {
+        vec![
+            self.inner.memory.tier_metrics(),
+            self.inner.disk.tier_metrics(),
+        ]
+    }
+
+    async fn scan(
+        &self,
+        after: Option<BlockKey>,
+        limit: usize,
+    ) -> Result<Vec<BlockSummary>, BlockError> {
+        let mut all = self.inner.memory.summaries();
+        all.extend(self.inner.disk.summaries());
+        Ok(crate::scan::page(all, after, limit))
+    }
+
+    /// Refuses writes, waits for what is on its way, writes out what is only in memory,
+    /// and closes the disk.
+    async fn close(&self) {
+        if self.inner.closed.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        self.inner.tasks.close();
+        self.inner.tasks.wait().await;
+        self.inner.flush().await;
+        self.inner.memory.shut();
+        self.inner.disk.close().await;
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,242 @@
+use std::time::Duration;
+
+use arustio_types::SystemClock;
+use proptest::prelude::*;
+
+use super::*;
+use crate::chunk::CHUNK;
+use crate::testing::conformance::{self, Promises};
+use crate::testing::{FaultyDisk, MemDisk, Seed, config, content_bytes, small_key};
+
+const LEN: u64 = 2 * CHUNK;
+
+async fn store(disk: impl crate::DiskBackend + 'static, memory: u64) -> TieredStore {
+    let config = config(memory, 4 << 20);
+    let clock = Arc::new(SystemClock);
+    let memory = MemoryTier::new(&config.memory, Arc::clone(&clock) as _);
+    let disk = DiskTier::with_backend(Arc::new(disk), config.disk.unwrap(), clock);
+    disk.recovered().await;
+    TieredStore::new(memory, disk)
+}
+
+fn write(key: BlockKey, range: Range<u64>) -> BlockWrite {
+    let payload = content_bytes(key.content, key.start() + range.start, range.end - range.start);
+    BlockWrite {
+        offset: range.start,
+        block_len: LEN,
+        ..BlockWrite::whole(key, MountId::new(1), payload)
+    }
+}
+
+async fn put(store: &TieredStore, key: BlockKey, range: Range<u64>) -> WriteOutcome {
+    store.write(write(key, range)).await.unwrap()
+}
+
+async fn there(store: &TieredStore, key: BlockKey, range: Range<u64>) -> u64 {
+    let parts = store.read(key, range).await.unwrap();
+    for part in &parts.parts {
+        let start = key.start() + part.range.start;
+        let expected = content_bytes(key.content, start, part.bytes.len() as u64);
+        assert_eq!(part.bytes, expected);
+        assert!(part.verify());
+    }
+    parts.len()
+}
+
+#[tokio::test]
+async fn conforms() {
+    let promises = Promises {
+        keeps: true,
+        durable: true,
+    };
+    conformance::run(promises, || async {
+        Arc::new(store(MemDisk::new(), 1 << 20).await) as Arc<dyn BlockStore>
+    })
+    .await;
+    conformance::run(promises, || async {
+        Arc::new(store(MemDisk::new(), 0).await) as Arc<dyn BlockStore>
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn complete_blocks_reach_the_disk_and_come_back_to_memory() {
+    let disk = MemDisk::new();
+    let before = store(disk.clone(), 1 << 20).await;
+    put(&before, small_key(1, 0), 0..CHUNK).await;
+    before.settled().await;
+    assert!(disk.names().is_empty(), "a partial block stays in memory");
+    put(&before, small_key(1, 0), CHUNK..LEN).await;
+    before.settled().await;
+    assert_eq!(disk.names().len(), 1);
+
+    let after = store(disk.killed(), 1 << 20).await;
+    assert!(after.try_read_memory(small_key(1, 0), 0..LEN).is_none());
+    assert_eq!(there(&after, small_key(1, 0), 0..LEN).await, LEN);
+    assert!(after.try_read_memory(small_key(1, 0), 0..LEN).is_some());
+    let [memory, disk] = after.metrics()[..] else {
+        unreachable!("two tiers");
+    };
+    assert_eq!((memory.hits, memory.misses, disk.hits), (1, 1, 1));
+}
+
+#[tokio::test]
+async fn partial_blocks_are_written_when_memory_needs_their_space_and_merged() {
+    let disk = MemDisk::new();
+    let store = store(disk.clone(), 110 << 10).await;
+    put(&store, small_key(1, 0), 0..CHUNK).await;
+    for index in 1..4 {
+        put(&store, small_key(1, index), 0..LEN).await;
+        store.settled().await;
+    }
+    put(&store, small_key(1, 0), CHUNK..LEN).await;
+    assert_eq!(there(&store, small_key(1, 0), 0..LEN).await, LEN, "half here, half there");
+    for index in 4..8 {
+        put(&store, small_key(1, index), 0..LEN).await;
+        store.settled().await;
+    }
+    let presence = store.contains(small_key(1, 0)).await.unwrap().unwrap();
+    assert!(presence.is_complete());
+    assert_eq!(disk.names().len(), 8);
+}
+
+#[tokio::test]
+async fn closing_writes_out_what_is_only_in_memory() {
+    let disk = MemDisk::new();
+    let before = store(disk.clone(), 1 << 20).await;
+    put(&before, small_key(1, 0), 0..CHUNK).await;
+    put(&before, small_key(1, 1), 0..LEN).await;
+    before.close().await;
+    let after = store(disk.killed(), 1 << 20).await;
+    assert_eq!(there(&after, small_key(1, 0), 0..LEN).await, CHUNK);
+    assert_eq!(there(&after, small_key(1, 1), 0..LEN).await, LEN);
+}
+
+#[tokio::test]
+async fn a_slow_disk_slows_no_write_and_a_removed_block_stays_removed() {
+    let disk = MemDisk::new();
+    let faulty = FaultyDisk::new(Arc::new(disk.clone()), Seed::new(3));
+    let store = store(faulty.clone(), 1 << 20).await;
+    let stall = faulty.stall();
+    for index in 0..4 {
+        let outcome = put(&store, small_key(1, index), 0..LEN).await;
+        assert_eq!(outcome, WriteOutcome::Stored);
+        assert!(store.try_read_memory(small_key(1, index), 0..LEN).is_some());
+    }
+    while faulty.waiting() == 0 {
+        tokio::task::yield_now().await;
+    }
+    let removing = store.remove(Selector::Mount(MountId::new(1)));
+    let removing = tokio::time::timeout(Duration::from_millis(1), removing);
+    assert!(removing.await.is_err(), "the disk part waits for the disk");
+    drop(stall);
+    store.settled().await;
+    assert!(disk.names().is_empty(), "{:?}", disk.names());
+    assert_eq!(there(&store, small_key(1, 0), 0..LEN).await, 0);
+}
+
+#[tokio::test]
+async fn more_than_fits_on_the_way_to_disk_stays_in_memory() {
+    let disk = MemDisk::new();
+    let faulty = FaultyDisk::new(Arc::new(disk.clone()), Seed::new(3));
+    let mut config = config(4 << 20, 4 << 20);
+    if let Some(disk) = &mut config.disk {
+        disk.settings.write_behind = arustio_types::ByteSize(3 * LEN);
+    }
+    let clock = Arc::new(SystemClock);
+    let memory = MemoryTier::new(&config.memory, Arc::clone(&clock) as _);
+    let tier = DiskTier::with_backend(Arc::new(faulty.clone()), config.disk.unwrap(), clock);
+    tier.recovered().await;
+    let store = TieredStore::new(memory, tier);
+    let stall = faulty.stall();
+    for index in 0..10 {
+        put(&store, small_key(1, index), 0..LEN).await;
+    }
+    assert_eq!(store.metrics()[1].spills_dropped, 7);
+    drop(stall);
+    store.settled().await;
+    assert_eq!(disk.names().len(), 3);
+    store.close().await;
+    assert_eq!(disk.names().len(), 10, "closing catches up");
+}
+
+#[tokio::test]
+async fn the_index_of_the_disk_counts_as_memory() {
+    let store = store(MemDisk::new(), 1 << 20).await;
+    for index in 0..20 {
+        put(&store, small_key(1, index), 0..LEN).await;
+        store.settled().await;
+    }
+    store.remove(Selector::Mount(MountId::new(1))).await.unwrap();
+    let [memory, _] = store.usage()[..] else {
+        unreachable!("two tiers");
+    };
+    assert!(memory.used > 0 && memory.used <= store.disk().index_memory());
+}
+
+#[derive(Debug, Clone)]
+enum Op {
+    Write(u64, u64, u64),
+    Read(u64, u64, u64),
+    Remove(u64),
+    Settle,
+    Flip,
+    Restart,
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let index = 0u64..12;
+    prop_oneof![
+        8 => (index.clone(), 0..=LEN, 0..=LEN).prop_map(|(i, a, b)| Op::Write(i, a, b)),
+        8 => (index.clone(), 0..=LEN, 0..=LEN).prop_map(|(i, a, b)| Op::Read(i, a, b)),
+        1 => index.prop_map(Op::Remove),
+        2 => Just(Op::Settle),
+        2 => Just(Op::Flip),
+        1 => Just(Op::Restart),
+    ]
+}
+
+async fn survive(seed: u64, ops: Vec<Op>) {
+    let mut seed = Seed::new(seed);
+    let mut disk = MemDisk::new();
+    let mut tiers = store(disk.clone(), 300 << 10).await;
+    for op in ops {
+        match op {
+            Op::Write(index, a, b) => {
+                put(&tiers, small_key(1, index), a.min(b)..a.max(b)).await;
+            }
+            Op::Read(index, a, b) => {
+                there(&tiers, small_key(1, index), a.min(b)..a.max(b)).await;
+            }
+            Op::Remove(index) => {
+                tiers.settled().await;
+                let key = small_key(1, index);
+                tiers.remove(Selector::Block(key)).await.unwrap();
+                assert_eq!(there(&tiers, key, 0..LEN).await, 0);
+            }
+            Op::Settle => tiers.settled().await,
+            Op::Flip => {
+                disk.flip_bit(&mut seed);
+            }
+            Op::Restart => {
+                tiers.close().await;
+                disk = disk.crash(&mut seed);
+                tiers = store(disk.clone(), 300 << 10).await;
+            }
+        }
+        for usage in tiers.usage() {
+            assert!(usage.used <= usage.capacity, "{usage:?}");
+        }
+    }
+    tiers.close().await;
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn a_read_returns_right_bytes_or_fewer(seed in any::<u64>(), ops in proptest::collection::vec(op(), 1..80)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(survive(seed, ops));
+    }
+}
