@@ -202,6 +202,8 @@ pub enum UfsError {
         at: Place,
         /// What is wrong with it.
         what: String,
+        /// The request may have taken effect, or may still.
+        unanswered: bool,
     },
     /// Something else failed that repeating does not help.
     #[error("{at}: {what}")]
@@ -244,8 +246,8 @@ impl UfsError {
         match self {
             Self::Unavailable { unanswered, .. }
             | Self::Timeout { unanswered, .. }
-            | Self::Exhausted { unanswered, .. } => *unanswered,
-            Self::BadAnswer { .. } => true,
+            | Self::Exhausted { unanswered, .. }
+            | Self::BadAnswer { unanswered, .. } => *unanswered,
             _ => false,
         }
     }

@@ -121,7 +121,11 @@ impl UfsRegistry {
     /// retries and the generation of memory stores.
     pub fn with_all(seed: u64) -> Self {
         let clock: Arc<dyn WallClock> = Arc::new(SystemClock);
-        Self::new(seed).with(Arc::new(MemoryProvider::new(seed, clock)))
+        let memory = Arc::new(MemoryProvider::new(seed, clock));
+        let registry = Self::new(seed).with(memory);
+        #[cfg(feature = "s3")]
+        let registry = registry.with(Arc::new(crate::object::S3Provider));
+        registry
     }
 
     /// Adds a provider for its families.
