@@ -14,13 +14,16 @@ pub mod config;
 pub mod consensus;
 pub mod engine;
 pub mod error;
+pub mod namespace;
+pub mod session;
 pub mod state_machine;
 pub mod store;
+pub mod sync_table;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
 pub use config::{CheckedConfig, MetaConfig};
-pub use consensus::{Consensus, ConsensusBuilder, Identity};
+pub use consensus::{Consensus, ConsensusBuilder, MemberIdentity};
 pub use error::{EngineError, FatalError, StateMachineError, StoreError};
 pub use state_machine::StateMachine;
 pub use store::{MetadataStore, Proposed, ReadOptions, Role, StoreStatus};

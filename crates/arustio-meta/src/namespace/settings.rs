@@ -1,0 +1,73 @@
+//! Settings of paths, which everything below inherits.
+//!
+//! They belong to a path and not to what stands there: a path may be set before it
+//! exists, and keeps its settings when what it names is replaced.
+
+use arustio_types::ErrorKind;
+use arustio_types::FsPath;
+use arustio_types::meta::command::{Outcome, Refusal};
+use arustio_types::meta::setting::PathConf;
+
+use super::txn::{Read, Step, Txn};
+use crate::engine::Family;
+
+/// Set on exactly this path.
+pub(crate) fn own(txn: &Txn<'_>, path: &FsPath) -> Read<PathConf> {
+    let stored = txn.get(Family::Settings, path.as_str().as_bytes())?;
+    Ok(stored.unwrap_or_default())
+}
+
+/// With everything that is inherited.
+pub(crate) fn effective(txn: &Txn<'_>, path: &FsPath) -> Read<PathConf> {
+    if !txn.any(Family::Settings, &[])? {
+        return Ok(PathConf::default());
+    }
+    let mut conf = PathConf::default();
+    for ancestor in path.ancestors() {
+        conf = own(txn, &ancestor)?.over(&conf);
+    }
+    Ok(own(txn, path)?.over(&conf))
+}
+
+/// Whether anything strictly below a path is set.
+pub(crate) fn any_below(txn: &Txn<'_>, path: &FsPath) -> Read<bool> {
+    txn.any(Family::Settings, below(path).as_bytes())
+}
+
+fn below(path: &FsPath) -> String {
+    match path.is_root() {
+        true => "/".to_owned(),
+        false => format!("{path}/"),
+    }
+}
+
+/// Changes the settings of a path.
+pub(crate) fn change(
+    txn: &mut Txn<'_>,
+    path: &FsPath,
+    set: &PathConf,
+    unset: &[String],
+) -> Step<Outcome> {
+    let mut conf = set.over(&own(txn, path)?);
+    for key in unset {
+        conf.unset(key)
+            .map_err(|error| Refusal::on(ErrorKind::InvalidArgument, path, error.to_string()))?;
+    }
+    let at = path.as_str().as_bytes().to_vec();
+    match conf.is_empty() {
+        true => txn.delete(Family::Settings, at),
+        false => txn.put(Family::Settings, at, &conf),
+    }
+    Ok(Outcome::Done)
+}
+
+/// Forgets the settings of everything below a path.
+pub(crate) fn forget_below(txn: &mut Txn<'_>, path: &FsPath) -> Read<()> {
+    for at in txn.keys(Family::Settings, below(path).as_bytes(), usize::MAX)? {
+        // The root itself starts with its own prefix.
+        if at != path.as_str().as_bytes() {
+            txn.delete(Family::Settings, at);
+        }
+    }
+    Ok(())
+}
