@@ -21,7 +21,8 @@ pub struct MetaConfig {
     pub heartbeat_ticks: u32,
     /// Beats without a leader before an election, at least; at most twice as many.
     pub election_ticks: u32,
-    /// Requests that may wait for the consensus thread; more are refused as busy.
+    /// Requests that may wait for the consensus thread, and requests that may wait inside
+    /// it for a majority; more are refused as busy.
     pub queue: usize,
     /// Most bytes of one command in the log.
     pub max_command: ByteSize,

@@ -14,8 +14,8 @@
 //!
 //! A round: everything that waits becomes entries; one synced write; commit; one slice
 //! applied as one batch; answers. The order inside a round and what breaks if it is
-//! changed stand in [`peer`]; who waits for what, and how every waiting ends, in
-//! [`proposal`] and [`read`].
+//! changed stand in `peer`; who waits for what, and how every waiting ends, in
+//! `proposal` and `read`.
 //!
 //! A group of one is the same code: its only member elects itself at once, and because
 //! nobody else can be elected, what it has applied is the newest there is, so that it
@@ -63,7 +63,7 @@ use peer::Peer;
 /// Which member of which life of which cluster. Written when the log is founded, checked
 /// whenever it is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Identity {
+pub struct MemberIdentity {
     /// The cluster.
     pub cluster: ClusterId,
     /// Its incarnation (N9).
@@ -72,9 +72,9 @@ pub struct Identity {
     pub member: NodeId,
 }
 
-impl Identity {
+impl MemberIdentity {
     /// The identity that a log engine holds; `None` for an engine that is still empty.
-    pub fn read(log: &dyn KvEngine) -> Result<Option<Identity>, FatalError> {
+    pub fn read(log: &dyn KvEngine) -> Result<Option<MemberIdentity>, FatalError> {
         log::read_identity(log)
     }
 }
@@ -120,7 +120,7 @@ impl MonotonicClock for SystemMonotonic {
 #[derive(Debug)]
 pub struct ConsensusBuilder<S: StateMachine> {
     config: CheckedConfig,
-    identity: Identity,
+    identity: MemberIdentity,
     log: Arc<dyn KvEngine>,
     machine: S,
     seed: u64,
@@ -135,7 +135,7 @@ impl<S: StateMachine> ConsensusBuilder<S> {
     /// outside tests it has to be random.
     pub fn new(
         config: CheckedConfig,
-        identity: Identity,
+        identity: MemberIdentity,
         log: Arc<dyn KvEngine>,
         machine: S,
         seed: u64,
@@ -207,7 +207,7 @@ impl<S: StateMachine> ConsensusBuilder<S> {
 /// waits.
 #[derive(Debug)]
 pub struct Consensus<S: StateMachine> {
-    identity: Identity,
+    identity: MemberIdentity,
     queue: usize,
     max_command: usize,
     inputs: SyncSender<Input<S::Outcome>>,
@@ -218,7 +218,7 @@ pub struct Consensus<S: StateMachine> {
 
 impl<S: StateMachine> Consensus<S> {
     /// Who this is.
-    pub fn identity(&self) -> Identity {
+    pub fn identity(&self) -> MemberIdentity {
         self.identity
     }
 
@@ -268,7 +268,7 @@ impl<S: StateMachine> Consensus<S> {
     }
 
     fn check(&self, context: &RequestContext) -> Result<(), StoreError> {
-        let Identity {
+        let MemberIdentity {
             cluster,
             incarnation,
             ..

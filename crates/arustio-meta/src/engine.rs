@@ -323,6 +323,9 @@ impl Batch {
     }
 }
 
+/// A key and its value.
+pub type Pair = (Vec<u8>, Vec<u8>);
+
 /// Visits one pair; `Break` ends the scan.
 pub type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'a;
 
@@ -382,13 +385,12 @@ pub trait KvEngine: Send + Sync + fmt::Debug {
 }
 
 /// What can be said with the methods of [`KvEngine`].
+///
+/// # Contract
+/// That of [`KvEngine`]; implemented for every engine and never by hand.
 pub trait KvEngineExt: KvEngine {
     /// Collects the pairs of a range. The caller bounds it by `scan.limit`.
-    fn scan_to_vec(
-        &self,
-        family: Family,
-        scan: Scan<'_>,
-    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, EngineError> {
+    fn scan_to_vec(&self, family: Family, scan: Scan<'_>) -> Result<Vec<Pair>, EngineError> {
         let mut pairs = Vec::new();
         self.scan(family, scan, &mut |key, value| {
             pairs.push((key.to_vec(), value.to_vec()));

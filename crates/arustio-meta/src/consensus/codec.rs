@@ -10,7 +10,7 @@ use arustio_types::{ClusterId, Incarnation, LogIndex, NodeId};
 use raft::eraftpb::{ConfState, Entry, HardState, Message, MessageType};
 use raft_prost::Message as _;
 
-use crate::consensus::Identity;
+use crate::consensus::MemberIdentity;
 use crate::error::FatalError;
 use crate::state_machine::{LogPosition, ReplicatedTime};
 
@@ -111,7 +111,7 @@ pub(crate) fn decode_position(bytes: &[u8]) -> Result<LogPosition, FatalError> {
     })
 }
 
-pub(crate) fn encode_identity(identity: &Identity) -> Vec<u8> {
+pub(crate) fn encode_identity(identity: &MemberIdentity) -> Vec<u8> {
     let mut bytes = vec![FORMAT];
     bytes.extend_from_slice(&identity.cluster.get().to_be_bytes());
     bytes.extend_from_slice(&identity.incarnation.get().to_be_bytes());
@@ -119,7 +119,7 @@ pub(crate) fn encode_identity(identity: &Identity) -> Vec<u8> {
     bytes
 }
 
-pub(crate) fn decode_identity(bytes: &[u8]) -> Result<Identity, FatalError> {
+pub(crate) fn decode_identity(bytes: &[u8]) -> Result<MemberIdentity, FatalError> {
     let what = "the member's identity";
     let rest = body(what, bytes)?;
     let Some((cluster, rest)) = rest.split_first_chunk::<16>() else {
@@ -128,7 +128,7 @@ pub(crate) fn decode_identity(bytes: &[u8]) -> Result<Identity, FatalError> {
     let (incarnation, rest) = number(what, rest)?;
     let (member, rest) = number(what, rest)?;
     nothing_left(what, rest)?;
-    Ok(Identity {
+    Ok(MemberIdentity {
         cluster: ClusterId::new(u128::from_be_bytes(*cluster)),
         incarnation: Incarnation::new(incarnation),
         member: NodeId::new(member),
@@ -256,7 +256,7 @@ mod tests {
 
     #[test]
     fn records_of_format_1_are_read_for_ever() {
-        let identity = Identity {
+        let identity = MemberIdentity {
             cluster: ClusterId::new(0x0102),
             incarnation: Incarnation::new(3),
             member: NodeId::new(4),

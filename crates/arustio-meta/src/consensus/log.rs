@@ -19,7 +19,7 @@ use arustio_types::{LogIndex, NodeId};
 use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
 use raft::{GetEntriesContext, RaftState, Storage, StorageError};
 
-use crate::consensus::{Identity, codec};
+use crate::consensus::{MemberIdentity, codec};
 use crate::engine::{Batch, Durability, EngineError, Family, KvEngine, Scan};
 use crate::error::FatalError;
 use crate::state_machine::LogPosition;
@@ -36,7 +36,7 @@ pub(crate) const START: LogPosition = LogPosition {
 };
 
 /// The identity that a log engine holds; `None` for an empty one.
-pub(crate) fn read_identity(engine: &dyn KvEngine) -> Result<Option<Identity>, FatalError> {
+pub(crate) fn read_identity(engine: &dyn KvEngine) -> Result<Option<MemberIdentity>, FatalError> {
     let bytes = engine
         .get(Family::Meta, IDENTITY)
         .map_err(FatalError::Log)?;
@@ -58,7 +58,7 @@ impl RaftLog {
     /// Opens the log, or founds one with these voters if the engine is empty.
     pub(crate) fn open(
         engine: Arc<dyn KvEngine>,
-        identity: Identity,
+        identity: MemberIdentity,
         voters: &[NodeId],
         cache_bytes: usize,
     ) -> Result<Self, FatalError> {
@@ -430,12 +430,20 @@ impl Tail {
     }
 }
 
-fn found(engine: &dyn KvEngine, identity: Identity, voters: &[NodeId]) -> Result<(), FatalError> {
-    let mut members = ConfState::default();
-    members.voters = voters.iter().map(|voter| voter.get()).collect();
-    let mut state = HardState::default();
-    state.term = START.term;
-    state.commit = START.index.get();
+fn found(
+    engine: &dyn KvEngine,
+    identity: MemberIdentity,
+    voters: &[NodeId],
+) -> Result<(), FatalError> {
+    let members = ConfState {
+        voters: voters.iter().map(|voter| voter.get()).collect(),
+        ..ConfState::default()
+    };
+    let state = HardState {
+        term: START.term,
+        vote: 0,
+        commit: START.index.get(),
+    };
     let mut batch = Batch::new();
     batch.put(Family::Meta, IDENTITY, codec::encode_identity(&identity));
     batch.put(Family::Meta, MEMBERS, codec::encode_members(&members));

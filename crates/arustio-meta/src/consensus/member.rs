@@ -49,6 +49,7 @@ pub(crate) struct Member<S: StateMachine> {
     queued: Vec<Proposal>,
     queued_bytes: usize,
     max_batch: usize,
+    max_waiting: usize,
     compact_after: u64,
     compact_keep: u64,
     applied: LogIndex,
@@ -73,6 +74,7 @@ impl<S: StateMachine> Member<S> {
             queued: Vec::new(),
             queued_bytes: 0,
             max_batch: usize::try_from(config.max_batch.get()).unwrap_or(usize::MAX),
+            max_waiting: config.queue,
             compact_after: config.compact_after,
             compact_keep: config.compact_keep,
             applied,
@@ -91,6 +93,12 @@ impl<S: StateMachine> Member<S> {
     /// Takes an input. Returns whether there is room for more before the next round.
     pub(crate) fn take(&mut self, input: Input<S::Outcome>) -> bool {
         match input {
+            Input::Propose(_, reply) if self.is_full() => {
+                let _ = reply.send(Err(self.busy()));
+            }
+            Input::Read(ready) | Input::ReadAt(_, ready) if self.is_full() => {
+                let _ = ready.send(Err(self.busy()));
+            }
             Input::Propose(payload, reply) => {
                 let tag = self.proposals.wait(reply);
                 self.queued_bytes += payload.len();
@@ -160,9 +168,7 @@ impl<S: StateMachine> Member<S> {
         };
         let error = match refused {
             Refused::NotLeader(leader) => StoreError::NotLeader { leader },
-            Refused::Busy => StoreError::Busy {
-                waiting: self.waiting(),
-            },
+            Refused::Busy => self.busy(),
         };
         for tag in tags {
             self.proposals.refused(tag, error.clone());
@@ -231,8 +237,18 @@ impl<S: StateMachine> Member<S> {
         self.peer.leads_alone() && self.applied == self.peer.status().commit
     }
 
-    /// How many requests wait.
-    pub(crate) fn waiting(&self) -> usize {
+    fn waiting(&self) -> usize {
         self.proposals.len() + self.reads.len()
+    }
+
+    /// Without a leader or a majority nobody is answered, and the queue must not grow.
+    fn is_full(&self) -> bool {
+        self.waiting() >= self.max_waiting
+    }
+
+    fn busy(&self) -> StoreError {
+        StoreError::Busy {
+            waiting: self.waiting(),
+        }
     }
 }

@@ -40,7 +40,7 @@ use crate::config::CheckedConfig;
 use crate::consensus::codec::{self, Tag};
 use crate::consensus::log::RaftLog;
 use crate::consensus::transport::Envelope;
-use crate::consensus::{Identity, log_bridge};
+use crate::consensus::{MemberIdentity, log_bridge};
 use crate::engine::{Durability, KvEngine};
 use crate::error::FatalError;
 use crate::state_machine::{Applied, LogPosition, ReplicatedTime};
@@ -98,7 +98,7 @@ impl Committed {
 
 /// One member of a group.
 pub(crate) struct Peer {
-    identity: Identity,
+    identity: MemberIdentity,
     node: RawNode<RaftLog>,
     rng: StdRng,
     election_ticks: usize,
@@ -121,7 +121,7 @@ impl Peer {
     /// state machine has applied.
     pub(crate) fn open(
         config: &CheckedConfig,
-        identity: Identity,
+        identity: MemberIdentity,
         voters: &[NodeId],
         engine: Arc<dyn KvEngine>,
         applied: Applied,

@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use super::member::{Input, Member};
 use super::peer::Peer;
 use super::transport::RaftTransport;
-use super::{Identity, NullTransport};
+use super::{MemberIdentity, NullTransport};
 use crate::config::{CheckedConfig, MetaConfig};
 use crate::engine::KvEngine;
 use crate::error::{FatalError, StoreError};
@@ -33,8 +33,8 @@ fn config() -> CheckedConfig {
     config.validate().unwrap()
 }
 
-fn identity(member: u64) -> Identity {
-    Identity {
+fn identity(member: u64) -> MemberIdentity {
+    MemberIdentity {
         cluster: ClusterId::new(7),
         incarnation: Incarnation::new(1),
         member: NodeId::new(member),

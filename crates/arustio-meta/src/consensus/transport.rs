@@ -8,13 +8,13 @@ use std::fmt;
 
 use arustio_types::NodeId;
 
-use crate::consensus::Identity;
+use crate::consensus::MemberIdentity;
 
 /// A message to another member.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Envelope {
     /// Who sends it.
-    pub from: Identity,
+    pub from: MemberIdentity,
     /// For whom it is.
     pub to: NodeId,
     /// The message.

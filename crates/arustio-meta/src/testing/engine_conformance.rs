@@ -12,6 +12,10 @@ use crate::engine::{
 };
 
 /// How to make engines of one implementation.
+///
+/// # Contract
+/// Called by [`run`] on one thread; every folder is used for one engine at a time. May panic
+/// where an engine cannot be made, which fails the test.
 pub trait Bench {
     /// The implementation.
     type Engine: KvEngine;
@@ -24,9 +28,11 @@ pub trait Bench {
     fn reopen(&self, engine: Self::Engine, folder: &Path) -> Option<Self::Engine>;
 }
 
+type Case<B> = fn(&B, &Path);
+
 /// Runs every case in folders of their own below `scratch`.
 pub fn run<B: Bench>(bench: &B, scratch: &Path) {
-    let cases: [(&str, fn(&B, &Path)); 9] = [
+    let cases: [(&str, Case<B>); 9] = [
         ("values", values),
         ("families", families),
         ("scans", scans),

@@ -2,8 +2,8 @@ use super::*;
 use crate::engine::{EngineKind, MemEngine};
 use arustio_types::{ClusterId, Incarnation};
 
-fn identity() -> Identity {
-    Identity {
+fn identity() -> MemberIdentity {
+    MemberIdentity {
         cluster: ClusterId::new(7),
         incarnation: Incarnation::new(1),
         member: NodeId::new(1),
@@ -77,7 +77,7 @@ fn a_new_leader_replaces_the_end_and_compaction_keeps_the_term() {
 fn a_folder_of_somebody_else_is_refused() {
     let engine: Arc<dyn KvEngine> = Arc::new(MemEngine::new(EngineKind::Log));
     open(&engine, 0);
-    let other = Identity {
+    let other = MemberIdentity {
         member: NodeId::new(2),
         ..identity()
     };

@@ -3,10 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::RwLock;
+
 use super::{open_alone, propose};
 use crate::engine::{EngineKind, MemEngine};
+use crate::error::FatalError;
 use crate::state_machine::StateMachine as _;
 use crate::testing::faulty::{Fault, Faults, FaultyEngine};
+use crate::testing::register::Register;
 
 /// Requests in groups, so that group commit and compaction both happen.
 const GROUPS: u64 = 16;
@@ -23,6 +27,11 @@ impl Disk {
             log: Arc::new(MemEngine::crashing(EngineKind::Log)),
             state: Arc::new(MemEngine::crashing(EngineKind::State)),
         }
+    }
+
+    fn open(&self) -> Result<Arc<RwLock<Register>>, FatalError> {
+        let (log, state) = (Arc::clone(&self.log), Arc::clone(&self.state));
+        open_alone(log, state, 1).map(|(_, machine)| machine)
     }
 
     fn crash(&self, kept_log: usize, kept_state: usize) -> Self {
@@ -77,7 +86,7 @@ fn work(disk: &Disk, faults: &Arc<Faults>, mut known: Known) -> Known {
 }
 
 fn check(disk: &Disk) {
-    let (_, machine) = open_alone(disk.log.clone(), disk.state.clone(), 1).unwrap();
+    let machine = disk.open().unwrap();
     let list = machine.read().query(0).unwrap();
     let expected: Vec<u64> = (1..=GROUPS * GROUP).collect();
     assert_eq!(list, expected, "everything once and in order");
@@ -138,7 +147,7 @@ fn some_of(count: usize) -> Vec<usize> {
 
 fn recovered(disk: &Disk) -> Vec<u64> {
     let copy = disk.crash(disk.log.unsynced(), disk.state.unsynced());
-    let (_, machine) = open_alone(copy.log, copy.state, 1).unwrap();
+    let machine = copy.open().unwrap();
     machine.read().query(0).unwrap()
 }
 
@@ -157,17 +166,41 @@ fn the_same_seed_gives_the_same_trace_and_the_same_bytes() {
 }
 
 #[test]
+fn replicated_time_follows_the_clock_of_a_leader_and_never_goes_back() {
+    let disk = Disk::new();
+    let time_after = |clocks: [u64; 3]| {
+        let (log, state) = (Arc::clone(&disk.log), Arc::clone(&disk.state));
+        let (mut member, machine) = open_alone(log, state, 1).unwrap();
+        clocks.map(|clock| {
+            let _answer = propose(&mut member, 0, 0);
+            member.run(Duration::from_millis(clock)).unwrap();
+            machine.read().applied().time.millis()
+        })
+    };
+    // The clock of a process starts anywhere; what counts is how far it goes.
+    assert_eq!(time_after([500, 600, 550]), [0, 100, 100]);
+    assert_eq!(time_after([7, 10, 1_007]), [100, 103, 1_100]);
+    assert_eq!(time_after([0, 0, 1]), [1_100, 1_100, 1_101]);
+}
+
+#[test]
 fn a_log_that_lost_what_the_state_has_applied_is_refused() {
     let disk = Disk::new();
     work(&disk, &Arc::new(Faults::default()), Known::default());
-    let empty = Arc::new(MemEngine::new(EngineKind::Log));
-    let error = open_alone(empty, disk.state.clone(), 1).unwrap_err();
+    let without_log = Disk {
+        state: Arc::clone(&disk.state),
+        ..Disk::new()
+    };
+    let error = without_log.open().unwrap_err();
     assert!(
         error.to_string().contains("acknowledged entries were lost"),
         "{error}"
     );
-    let empty = Arc::new(MemEngine::new(EngineKind::State));
-    let error = open_alone(disk.log.clone(), empty, 1).unwrap_err();
+    let without_state = Disk {
+        log: Arc::clone(&disk.log),
+        ..Disk::new()
+    };
+    let error = without_state.open().unwrap_err();
     assert!(
         error.to_string().contains("do not belong together"),
         "{error}"

@@ -8,7 +8,7 @@ use arustio_types::{ClusterId, LogIndex};
 
 use super::{config, context, identity};
 use crate::config::MetaConfig;
-use crate::consensus::{Consensus, ConsensusBuilder, Identity};
+use crate::consensus::{Consensus, ConsensusBuilder, MemberIdentity};
 use crate::engine::{EngineKind, KvEngine, MemEngine};
 use crate::error::StoreError;
 use crate::state_machine::StateMachine as _;
@@ -35,7 +35,10 @@ fn number(number: u64) -> Append {
 #[tokio::test]
 async fn what_was_proposed_is_read_and_survives_a_restart() {
     let (log, state) = engines();
-    let store = start(log.clone(), state.clone());
+    let store = start(
+        Arc::<MemEngine>::clone(&log),
+        Arc::<MemEngine>::clone(&state),
+    );
     for sequence in 1..=50 {
         let proposed = store
             .propose(context(1, sequence), number(sequence))
@@ -54,7 +57,10 @@ async fn what_was_proposed_is_read_and_survives_a_restart() {
     let error = store.query(0, Consistency::Stale.into()).await.unwrap_err();
     assert!(matches!(error, StoreError::Stopped), "{error}");
 
-    assert_eq!(Identity::read(log.as_ref()).unwrap(), Some(identity(1)));
+    assert_eq!(
+        MemberIdentity::read(log.as_ref()).unwrap(),
+        Some(identity(1))
+    );
     let store = start(log, state);
     let list = store.query(0, ReadOptions::default()).await.unwrap();
     assert_eq!(list.len(), 50);

@@ -13,6 +13,7 @@ use super::{Answer, open, propose};
 use crate::consensus::member::{Input, Member};
 use crate::consensus::transport::{Envelope, RaftTransport};
 use crate::engine::{EngineKind, MemEngine};
+use crate::error::StoreError;
 use crate::state_machine::StateMachine as _;
 use crate::store::Role;
 use crate::testing::register::Register;
@@ -190,6 +191,29 @@ fn a_follower_refuses_to_propose_and_answers_reads() {
 }
 
 #[test]
+fn a_read_that_the_library_dropped_is_asked_again_until_there_is_a_leader() {
+    let mut world = World::new(5);
+    let mut reads: Vec<_> = world
+        .nodes
+        .iter_mut()
+        .map(|node| {
+            let (ready, read) = oneshot::channel();
+            node.member.take(Input::Read(ready));
+            node.member.run(Duration::ZERO).unwrap();
+            read
+        })
+        .collect();
+    assert!(reads.iter_mut().all(|read| read.try_recv().is_err()));
+    world.await_leader();
+    for _ in 0..20 {
+        world.beat();
+    }
+    for read in &mut reads {
+        read.try_recv().unwrap().unwrap();
+    }
+}
+
+#[test]
 fn messages_of_strangers_and_noise_are_dropped() {
     let mut world = World::new(3);
     world.await_leader();
@@ -200,6 +224,33 @@ fn messages_of_strangers_and_noise_are_dropped() {
     };
     world.wire.send(envelope);
     world.beat();
+}
+
+#[test]
+fn without_a_majority_requests_are_refused_as_busy_and_not_heaped_up() {
+    let mut world = World::new(4);
+    let leader = world.await_leader();
+    let member = &mut world.nodes[leader].member;
+    let mut answers: Vec<_> = (1..=5_000)
+        .map(|sequence| {
+            let answer = propose(member, 1, sequence);
+            if sequence % 100 == 0 {
+                member.run(world.now).unwrap();
+            }
+            answer
+        })
+        .collect();
+    let mut busy = 0;
+    for answer in &mut answers {
+        if let Ok(Err(error)) = answer.try_recv() {
+            assert!(
+                matches!(error, StoreError::Busy { waiting: 4096 }),
+                "{error}"
+            );
+            busy += 1;
+        }
+    }
+    assert_eq!(busy, 5_000 - 4_096);
 }
 
 /// A client that repeats its requests in order until they are answered, while members
