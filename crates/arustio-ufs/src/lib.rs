@@ -18,6 +18,7 @@ pub mod memory;
 pub mod metrics;
 #[cfg(feature = "s3")]
 pub mod object;
+pub mod probe;
 pub mod registry;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

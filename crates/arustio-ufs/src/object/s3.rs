@@ -579,6 +579,11 @@ impl UnderFileSystem for S3Ufs {
             Ok(_) => Ok(Deleted::default()),
             Err(fault) => match shared.context(key, true, Lost::Conflict).explain(fault) {
                 UfsError::NotFound { .. } => Ok(Deleted::default()),
+                // A condition on what is absent is refused by some stores.
+                UfsError::Conflict { at } => match shared.head(key).await? {
+                    None => Ok(Deleted::default()),
+                    Some(_) => Err(UfsError::Conflict { at }),
+                },
                 error => Err(error),
             },
         }
