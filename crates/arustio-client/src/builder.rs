@@ -1,14 +1,31 @@
 //! Making a client: settings and components in, a [`FileSystem`](crate::FileSystem) out.
+//!
+//! Everything that a test replaces is a component here: the metadata service, the block
+//! nodes, the stores that can be opened, the clock and the source of chance. Settings are
+//! data ([`ClientConfig`]); no component hides in them.
 
 use std::fmt;
 use std::sync::Arc;
 
-use arustio_types::ErrorKind;
 use arustio_types::meta::command::Principal;
+use arustio_types::{SystemClock, WallClock};
+use arustio_ufs::registry::{Environment, UfsRegistry};
 
+use crate::block::fill::Filler;
+use crate::block::owner::Owners;
+use crate::block::{BlockClient, GrpcBlocks};
+use crate::client::Client;
 use crate::config::ClientConfig;
-use crate::error::{FsError, Result};
+use crate::entropy::Entropy;
+use crate::error::Result;
 use crate::filesystem::ArustioFileSystem;
+use crate::job::Running;
+use crate::metadata::session::{SessionParts, Sessions};
+use crate::metadata::{MetadataClient, RemoteMetadata};
+use crate::read::budget::Budget;
+use crate::resolve::Mounts;
+use crate::sync::memory::Looked;
+use crate::tasks::Tasks;
 
 /// Told in one line what an operation waits for, so that a command can say it.
 pub type Notice = Arc<dyn Fn(&str) + Send + Sync>;
@@ -26,6 +43,13 @@ pub struct Builder {
     config: ClientConfig,
     principal: Principal,
     notice: Notice,
+    metadata: Option<Arc<dyn MetadataClient>>,
+    blocks: Option<Arc<dyn BlockClient>>,
+    registry: Option<Arc<UfsRegistry>>,
+    environment: Environment,
+    clock: Arc<dyn WallClock>,
+    entropy: Entropy,
+    host: Option<String>,
 }
 
 impl Builder {
@@ -35,6 +59,13 @@ impl Builder {
             config: ClientConfig::default(),
             principal: Principal::default(),
             notice: Arc::new(|line| tracing::info!("{line}")),
+            metadata: None,
+            blocks: None,
+            registry: None,
+            environment: Environment::default(),
+            clock: Arc::new(SystemClock),
+            entropy: Entropy::from_os(),
+            host: None,
         }
     }
 
@@ -66,14 +97,119 @@ impl Builder {
         self
     }
 
+    /// Another way to the metadata service than gRPC to the configured addresses.
+    #[must_use]
+    pub fn metadata(mut self, metadata: Arc<dyn MetadataClient>) -> Self {
+        self.metadata = Some(metadata);
+        self
+    }
+
+    /// Another way to block nodes than gRPC.
+    #[must_use]
+    pub fn blocks(mut self, blocks: Arc<dyn BlockClient>) -> Self {
+        self.blocks = Some(blocks);
+        self
+    }
+
+    /// The stores that can be opened; everything that this build has unless set.
+    #[must_use]
+    pub fn registry(mut self, registry: Arc<UfsRegistry>) -> Self {
+        self.registry = Some(registry);
+        self
+    }
+
+    /// Variables that provider chains of credentials look at; none unless set.
+    #[must_use]
+    pub fn environment(mut self, environment: Environment) -> Self {
+        self.environment = environment;
+        self
+    }
+
+    /// The clock of modification times.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn WallClock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// The source of ids and jitter.
+    #[must_use]
+    pub fn entropy(mut self, entropy: Entropy) -> Self {
+        self.entropy = entropy;
+        self
+    }
+
+    /// The name of this host: mounts of local directories are bound to it (U8).
+    #[must_use]
+    pub fn host(mut self, host: impl Into<String>) -> Self {
+        self.host = Some(host.into());
+        self
+    }
+
     /// Connects and makes the client.
     ///
     /// # Errors
     /// `InvalidArgument` for settings that contradict each other, `Unavailable` within
     /// a few seconds when no metadata server answers.
     pub async fn connect(self) -> Result<ArustioFileSystem> {
-        let _ = (self.config.validate()?, self.principal, self.notice);
-        Err(FsError::new(ErrorKind::Unsupported, "not connected yet"))
+        let config = self.config.validate()?.get().clone();
+        let entropy = Arc::new(self.entropy);
+        let metadata = match self.metadata {
+            Some(metadata) => metadata,
+            None => Arc::new(RemoteMetadata::new(
+                &config,
+                self.principal.clone(),
+                Arc::clone(&entropy),
+            )?),
+        };
+        let identity = metadata.identity().await?;
+        let tasks = Tasks::default();
+        let blocks = match self.blocks {
+            Some(blocks) => blocks,
+            None => Arc::new(GrpcBlocks::new(entropy.bits())),
+        };
+        let registry = match self.registry {
+            Some(registry) => registry,
+            None => Arc::new(UfsRegistry::with_all(entropy.bits() as u64)),
+        };
+        let owners = Arc::new(Owners::default());
+        let sessions = Sessions::new(SessionParts {
+            metadata: Arc::clone(&metadata),
+            identity,
+            principal: self.principal,
+            clock: Arc::clone(&self.clock),
+            entropy: Arc::clone(&entropy),
+            tasks: tasks.clone(),
+            ttl: config.session_ttl,
+            request_timeout: config.request_timeout,
+            late_request: config.late_request,
+        });
+        let filler = Filler::new(
+            Arc::clone(&metadata),
+            Arc::clone(&blocks),
+            Arc::clone(&owners),
+            tasks.clone(),
+            config.read.fill_buffer.get(),
+            config.read.cache,
+        );
+        Ok(ArustioFileSystem(Arc::new(Client {
+            budget: Budget::new(config.read.buffer.get()),
+            mounts: Mounts::new(registry, self.environment),
+            process: format!("process {:032x}", entropy.bits()),
+            host: self.host,
+            metadata,
+            sessions,
+            blocks,
+            owners,
+            filler,
+            looked: Looked::default(),
+            running: Running::default(),
+            clock: self.clock,
+            entropy,
+            notice: self.notice,
+            tasks,
+            config,
+        })))
     }
 }
 

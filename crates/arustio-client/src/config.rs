@@ -80,7 +80,7 @@ pub struct WriteConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SyncConfig {
-    /// Rounds of proving and repeating before a command gives up (L3).
+    /// How often one command may ask for the same proof before it gives up (L3).
     pub max_rounds: usize,
     /// Directories that a recursive sync looks at concurrently.
     pub parallel: usize,
@@ -94,7 +94,7 @@ impl Default for ClientConfig {
             request_timeout: Duration::from_secs(30),
             session_ttl: Duration::from_secs(60),
             late_request: Duration::ZERO,
-            pending_wait: Duration::from_secs(180),
+            pending_wait: Duration::from_secs(90),
             read: ReadConfig::default(),
             write: WriteConfig::default(),
             sync: SyncConfig::default(),
@@ -131,7 +131,7 @@ impl Default for WriteConfig {
 impl Default for SyncConfig {
     fn default() -> Self {
         Self {
-            max_rounds: 32,
+            max_rounds: 8,
             parallel: 8,
         }
     }

@@ -151,8 +151,7 @@ pub trait FileReader: Send + Sync + fmt::Debug {
 /// [`write`](Self::write) buffers at most `write.buffer` and waits when that is full
 /// (W5). After an error only [`abort`](Self::abort) or dropping make sense. Dropping
 /// without a commit aborts in the background; [`FileSystem::close`] waits for that.
-/// Dropping the future of `commit` leaves the outcome to recovery: nothing, or the
-/// whole file.
+/// Dropping the future of `commit` does not stop it: the file appears, or nothing.
 #[async_trait]
 pub trait FileWriter: Send + fmt::Debug {
     /// Adds bytes at the end.

@@ -9,14 +9,34 @@
 //! dropping it at any point loses nothing that was acknowledged.
 #![forbid(unsafe_code)]
 
+pub mod block;
 pub mod builder;
+mod client;
+mod command;
 pub mod config;
+pub mod entropy;
 pub mod error;
 pub mod filesystem;
 pub mod fs;
+mod job;
+pub mod metadata;
+mod mount;
+mod names;
+pub mod read;
+mod resolve;
+mod sync;
+mod tasks;
+mod write;
 
 pub use builder::{Builder, Notice, connect};
 pub use config::ClientConfig;
 pub use error::{FsError, Result};
 pub use filesystem::ArustioFileSystem;
-pub use fs::{FileReader, FileSystem, FileWriter};
+pub use fs::{
+    Committed, CreateOptions, DeleteOptions, DeleteSummary, FileReader, FileSystem, FileWriter,
+    FreeSummary, ListOptions, MkdirOptions, MountCheck, MountOutcome, MountRequest, OpenOptions,
+    PathConfView, PendingItem, PendingKind, ReadStats, RenameOptions, StatOptions, SyncFinding,
+    SyncOptions, SyncSummary, UnmountSummary, Usage, UsageOptions, WriteStats,
+};
+pub use job::pending::PendingReport;
+pub use read::sequential::SequentialReader;

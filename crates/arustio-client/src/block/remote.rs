@@ -1,7 +1,8 @@
 //! Block nodes over gRPC.
 //!
-//! Every run of bytes carries a checksum of exactly itself, which is compared here; what
-//! a node says about lengths is compared with what was asked for before anything is kept.
+//! Every part comes with the checksum that its bytes had when they arrived at the node,
+//! which is compared here; what a node says about lengths is compared with what was asked
+//! for before anything is kept.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -122,52 +123,73 @@ fn byte_range(range: &Range<u64>) -> wire::ByteRange {
     }
 }
 
-/// Runs of bytes as they come, checked and put together.
+/// The parts that a node said it would send, filled as bytes come.
 #[derive(Debug)]
 struct Arriving {
-    wanted: Range<u64>,
-    parts: Vec<(u64, BytesMut)>,
-    end: u64,
+    parts: Vec<(wire::Part, BytesMut)>,
+    /// The part that is being filled.
+    at: usize,
 }
 
 impl Arriving {
-    fn new(wanted: Range<u64>) -> Self {
-        Self {
-            end: wanted.start,
-            wanted,
-            parts: Vec::new(),
+    /// Takes what a node announces: parts ascend and lie in what was asked for, whatever
+    /// it says.
+    fn announced(
+        node: &NodeInfo,
+        wanted: &Range<u64>,
+        parts: Vec<wire::Part>,
+    ) -> Result<Self, BlockError> {
+        let mut end = wanted.start;
+        for part in &parts {
+            let stop = part.offset.checked_add(part.length);
+            let fits = stop.is_some_and(|stop| part.offset >= end && stop <= wanted.end);
+            match stop {
+                Some(stop) if fits && part.length > 0 => end = stop,
+                _ => return Err(refused(node, "it announced bytes that were not asked for")),
+            }
         }
+        let empty = |part| (part, BytesMut::new());
+        Ok(Self {
+            parts: parts.into_iter().map(empty).collect(),
+            at: 0,
+        })
     }
 
-    /// Takes a run. Runs ascend and lie in what was asked for, whatever the node says.
-    fn take(&mut self, node: &NodeInfo, key: BlockKey, data: wire::Data) -> Result<(), BlockError> {
-        let bytes = Bytes::from(data.bytes);
-        let end = data.offset.checked_add(bytes.len() as u64);
-        let fits = end.is_some_and(|end| data.offset >= self.end && end <= self.wanted.end);
-        let (true, Some(end)) = (fits, end) else {
-            return Err(refused(node, "it sent bytes that were not asked for"));
-        };
-        if crc32c::crc32c(&bytes) != data.crc32c {
-            return Err(BlockError::Corrupt {
-                address: node.address.clone(),
-                key,
-            });
+    /// Takes bytes: those of one part after the other.
+    fn take(&mut self, node: &NodeInfo, mut bytes: Bytes) -> Result<(), BlockError> {
+        while !bytes.is_empty() {
+            let Some((part, filled)) = self.parts.get_mut(self.at) else {
+                return Err(refused(node, "it sent more bytes than it announced"));
+            };
+            let left = usize::try_from(part.length).unwrap_or(usize::MAX) - filled.len();
+            let piece = bytes.split_to(left.min(bytes.len()));
+            filled.extend_from_slice(&piece);
+            if piece.len() == left {
+                self.at += 1;
+            }
         }
-        match self.parts.last_mut() {
-            Some((_, part)) if data.offset == self.end => part.extend_from_slice(&bytes),
-            _ => self.parts.push((data.offset, BytesMut::from(bytes))),
-        }
-        self.end = end;
         Ok(())
     }
 
-    fn finish(self) -> Vec<BlockPart> {
-        let part = |(offset, bytes): (u64, BytesMut)| BlockPart {
-            offset,
-            bytes: bytes.freeze(),
-        };
-        let parts = self.parts.into_iter().map(part);
-        parts.filter(|part| !part.bytes.is_empty()).collect()
+    /// Compares every part with its checksum.
+    fn finish(self, node: &NodeInfo, key: BlockKey) -> Result<Vec<BlockPart>, BlockError> {
+        if self.at < self.parts.len() {
+            return Err(refused(node, "it sent fewer bytes than it announced"));
+        }
+        let mut parts = Vec::with_capacity(self.parts.len());
+        for (part, bytes) in self.parts {
+            if crc32c::crc32c(&bytes) != part.crc32c {
+                return Err(BlockError::Corrupt {
+                    address: node.address.clone(),
+                    key,
+                });
+            }
+            parts.push(BlockPart {
+                offset: part.offset,
+                bytes: bytes.freeze(),
+            });
+        }
+        Ok(parts)
     }
 }
 
@@ -177,30 +199,23 @@ fn messages(write: BlockWrite, caller: Caller) -> Vec<wire::WriteChunk> {
     let header = wire::WriteHeader {
         caller: Some(caller),
         key: Some((&write.key).into()),
-        range: Some(wire::ByteRange {
+        part: Some(wire::Part {
             offset: write.offset,
             length: write.len(),
+            crc32c: write.checksum.0,
         }),
         block_length: write.block_length,
         mount: write.mount.get(),
-        durable: false,
-        pinned: false,
+        hint: wire::WriteHint::Cache.into(),
     };
-    let mut at = write.offset;
     let mut messages = vec![wire::WriteChunk {
         kind: Some(Kind::Header(header)),
     }];
     for mut piece in write.pieces {
         while !piece.is_empty() {
             let bytes = piece.split_to(piece.len().min(RUN));
-            let data = wire::Data {
-                offset: at,
-                crc32c: crc32c::crc32c(&bytes),
-                bytes: bytes.into(),
-            };
-            at += data.bytes.len() as u64;
             messages.push(wire::WriteChunk {
-                kind: Some(Kind::Data(data)),
+                kind: Some(Kind::Data(bytes)),
             });
         }
     }
@@ -223,18 +238,28 @@ impl BlockClient for GrpcBlocks {
         };
         within(node, deadline, async move {
             let response = channel.read(request).await;
-            let mut chunks = response.map_err(|status| failed(node, &status))?.into_inner();
-            let mut arriving = Arriving::new(asked.range);
-            while let Some(chunk) = chunks
-                .message()
-                .await
+            let mut chunks = response
                 .map_err(|status| failed(node, &status))?
-            {
-                if let Some(wire::read_chunk::Kind::Data(data)) = chunk.kind {
-                    arriving.take(node, asked.key, data)?;
+                .into_inner();
+            let mut arriving = None;
+            loop {
+                let chunk = chunks.message().await;
+                let Some(chunk) = chunk.map_err(|status| failed(node, &status))? else {
+                    break;
+                };
+                match (chunk.kind, &mut arriving) {
+                    (Some(wire::read_chunk::Kind::Header(header)), None) => {
+                        let parts = Arriving::announced(node, &asked.range, header.parts)?;
+                        arriving = Some(parts);
+                    }
+                    (Some(wire::read_chunk::Kind::Data(bytes)), Some(arriving)) => {
+                        arriving.take(node, bytes)?;
+                    }
+                    _ => return Err(refused(node, "its answer cannot be read")),
                 }
             }
-            Ok(arriving.finish())
+            let arriving = arriving.ok_or_else(|| refused(node, "its answer is empty"))?;
+            arriving.finish(node, asked.key)
         })
         .await
     }
@@ -249,7 +274,9 @@ impl BlockClient for GrpcBlocks {
         let messages = futures::stream::iter(messages(write, self.caller()));
         within(node, deadline, async move {
             let response = channel.write(messages).await;
-            let response = response.map_err(|status| failed(node, &status))?.into_inner();
+            let response = response
+                .map_err(|status| failed(node, &status))?
+                .into_inner();
             Ok(match response.outcome() {
                 wire::WriteOutcome::Stored => BlockStored::Stored,
                 wire::WriteOutcome::AlreadyPresent => BlockStored::AlreadyPresent,
@@ -267,18 +294,15 @@ impl BlockClient for GrpcBlocks {
         node: &NodeInfo,
         key: BlockKey,
         deadline: Duration,
-    ) -> Result<Vec<Range<u64>>, BlockError> {
+    ) -> Result<u64, BlockError> {
         let mut channel = self.channel(&node.address)?;
         let request = wire::StatRequest {
             key: Some((&key).into()),
         };
         within(node, deadline, async move {
             let response = channel.stat(request).await;
-            let response = response.map_err(|status| failed(node, &status))?.into_inner();
-            let range = |range: wire::ByteRange| {
-                range.offset..range.offset.saturating_add(range.length)
-            };
-            Ok(response.present.into_iter().map(range).collect())
+            let response = response.map_err(|status| failed(node, &status))?;
+            Ok(response.into_inner().present)
         })
         .await
     }
@@ -330,35 +354,57 @@ mod tests {
         }
     }
 
-    fn run(offset: u64, bytes: &'static [u8]) -> wire::Data {
-        wire::Data {
+    fn part(offset: u64, bytes: &[u8]) -> wire::Part {
+        wire::Part {
             offset,
+            length: bytes.len() as u64,
             crc32c: crc32c::crc32c(bytes),
-            bytes: bytes.to_vec().into(),
         }
     }
 
     #[test]
-    fn r4_runs_that_were_not_asked_for_or_do_not_match_are_never_taken() {
-        let mut arriving = Arriving::new(10..20);
-        arriving.take(&node(), key(), run(10, b"ab")).unwrap();
-        arriving.take(&node(), key(), run(12, b"cd")).unwrap();
-        arriving.take(&node(), key(), run(16, b"ef")).unwrap();
-        let before = arriving.take(&node(), key(), run(11, b"x"));
-        assert!(matches!(before, Err(BlockError::Refused { .. })));
-        let behind = arriving.take(&node(), key(), run(19, b"xy"));
-        assert!(matches!(behind, Err(BlockError::Refused { .. })));
-        let huge = arriving.take(&node(), key(), run(u64::MAX, b"x"));
-        assert!(matches!(huge, Err(BlockError::Refused { .. })));
-        let flipped = wire::Data {
-            crc32c: 1,
-            ..run(18, b"x")
+    fn r4_parts_that_were_not_asked_for_are_never_taken() {
+        let refuses = |parts: Vec<wire::Part>| {
+            matches!(
+                Arriving::announced(&node(), &(10..20), parts),
+                Err(BlockError::Refused { .. })
+            )
         };
-        let flipped = arriving.take(&node(), key(), flipped);
+        assert!(refuses(vec![part(9, b"ab")]));
+        assert!(refuses(vec![part(19, b"ab")]));
+        assert!(refuses(vec![part(12, b"ab"), part(13, b"ab")]));
+        assert!(refuses(vec![part(12, b"")]));
+        let huge = wire::Part {
+            length: u64::MAX,
+            ..part(12, b"")
+        };
+        assert!(refuses(vec![huge]));
+    }
+
+    #[test]
+    fn r4_bytes_that_do_not_match_their_checksum_are_never_returned() {
+        let announced = || {
+            let parts = vec![part(10, b"abcd"), part(16, b"ef")];
+            Arriving::announced(&node(), &(10..20), parts).unwrap()
+        };
+        let mut good = announced();
+        good.take(&node(), Bytes::from_static(b"abc")).unwrap();
+        good.take(&node(), Bytes::from_static(b"def")).unwrap();
+        let parts = good.finish(&node(), key()).unwrap();
+        assert_eq!((&parts[0].bytes[..], parts[0].offset), (&b"abcd"[..], 10));
+        assert_eq!((&parts[1].bytes[..], parts[1].offset), (&b"ef"[..], 16));
+
+        let mut flipped = announced();
+        flipped
+            .take(&node(), Bytes::from_static(b"abcxef"))
+            .unwrap();
+        let flipped = flipped.finish(&node(), key());
         assert!(matches!(flipped, Err(BlockError::Corrupt { .. })));
-        let parts = arriving.finish();
-        assert_eq!(parts.len(), 2);
-        assert_eq!(parts[0].bytes, "abcd");
-        assert_eq!(parts[1].offset, 16);
+
+        let mut short = announced();
+        short.take(&node(), Bytes::from_static(b"abcde")).unwrap();
+        assert!(short.finish(&node(), key()).is_err());
+        let long = announced().take(&node(), Bytes::from_static(b"abcdefg"));
+        assert!(long.is_err());
     }
 }

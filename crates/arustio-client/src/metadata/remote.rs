@@ -171,7 +171,11 @@ impl RemoteMetadata {
                 unsent: sent == 0,
             };
             // Nobody listens: waiting longer than a connection may take is no help.
-            let patience = if sent == 0 { self.connect_timeout } else { timeout };
+            let patience = if sent == 0 {
+                self.connect_timeout
+            } else {
+                timeout
+            };
             let left = patience.saturating_sub(began.elapsed());
             let final_word = tried.failure.answered
                 && !matches!(
@@ -286,7 +290,10 @@ fn explain(failed: Failed) -> FsError {
     }
     FsError::new(
         failure.kind,
-        format!("the metadata service at {address} did not answer: {}", failure.message),
+        format!(
+            "the metadata service at {address} did not answer: {}",
+            failure.message
+        ),
     )
 }
 
@@ -321,10 +328,13 @@ fn unreadable(error: impl std::fmt::Display) -> FsError {
 
 fn endpoint(address: &str, connect_timeout: Duration) -> Result<Endpoint> {
     let refuse = || {
-        let message = format!("{address:?} is not an address; write host:port, such as 127.0.0.1:7411");
+        let message =
+            format!("{address:?} is not an address; write host:port, such as 127.0.0.1:7411");
         FsError::new(ErrorKind::InvalidArgument, message)
     };
-    let port = address.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
+    let port = address
+        .rsplit_once(':')
+        .map(|(_, port)| port.parse::<u16>());
     if address.contains('/') || !matches!(port, Some(Ok(_))) {
         return Err(refuse());
     }
@@ -441,7 +451,10 @@ impl MetadataClient for RemoteMetadata {
         }
         let answer = self.query(Query::ClusterView, Consistency::Stale).await?;
         let Answer::ClusterView(view) = answer else {
-            return Err(crate::client::unexpected("asking for the block nodes", &answer));
+            return Err(crate::client::unexpected(
+                "asking for the block nodes",
+                &answer,
+            ));
         };
         let view = Arc::new(view);
         *self.view.lock() = Some((Instant::now(), Arc::clone(&view)));
@@ -479,7 +492,11 @@ mod tests {
         let remote = RemoteMetadata::new(&config, Principal::default(), entropy).unwrap();
         let began = Instant::now();
         let error = remote.identity().await.unwrap_err();
-        assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+        assert!(
+            began.elapsed() < Duration::from_secs(3),
+            "{:?}",
+            began.elapsed()
+        );
         assert_eq!(error.kind(), ErrorKind::Unavailable);
         assert_eq!(
             error.to_string(),

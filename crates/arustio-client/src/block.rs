@@ -1,0 +1,216 @@
+//! Block nodes, as readers and writers need them.
+//!
+//! A cached block is immutable and checksummed, and a node owns nothing: whatever goes
+//! wrong here costs time and never a byte. [`BlockClient`] is the seam that makes the
+//! wires (gRPC now, frames later) comparable; [`owner`] says which node to ask; `fill`
+//! sends blocks in the background.
+
+pub(crate) mod fill;
+pub mod owner;
+pub(crate) mod remote;
+
+use std::fmt;
+use std::ops::Range;
+use std::time::Duration;
+
+use arustio_types::cluster::NodeInfo;
+use arustio_types::{BlockKey, Checksum, ContentId, ErrorKind, MountId};
+use async_trait::async_trait;
+use bytes::Bytes;
+
+pub use remote::GrpcBlocks;
+
+/// Connections to block nodes.
+///
+/// # Contract
+///
+/// *Bytes* returned by [`read`](Self::read) have been compared with their checksum; what
+/// did not match is [`BlockError::Corrupt`], never returned.
+///
+/// *Deadlines* are kept: a call returns when its deadline is over. *Dropping a future*
+/// is safe. *Retries* are the caller's business: it has the under file system to go to.
+#[async_trait]
+pub trait BlockClient: Send + Sync + fmt::Debug {
+    /// The parts of a block's range that a node has; none is a miss.
+    async fn read(
+        &self,
+        node: &NodeInfo,
+        request: BlockRead,
+        deadline: Duration,
+    ) -> Result<Vec<BlockPart>, BlockError>;
+
+    /// Gives bytes of a block to a node.
+    async fn write(
+        &self,
+        node: &NodeInfo,
+        request: BlockWrite,
+        deadline: Duration,
+    ) -> Result<BlockStored, BlockError>;
+
+    /// Bytes of a block that a node has.
+    async fn stat(
+        &self,
+        node: &NodeInfo,
+        key: BlockKey,
+        deadline: Duration,
+    ) -> Result<u64, BlockError>;
+
+    /// Makes a node forget; the number of blocks that went.
+    async fn remove(
+        &self,
+        node: &NodeInfo,
+        selector: BlockSelector,
+        deadline: Duration,
+    ) -> Result<u64, BlockError>;
+}
+
+/// What to read of a block.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BlockRead {
+    /// Which block.
+    pub key: BlockKey,
+    /// Bytes of it, relative to its start.
+    pub range: Range<u64>,
+    /// Epoch of the view by which the node was chosen.
+    pub epoch: u64,
+}
+
+/// A run of bytes of a block.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BlockPart {
+    /// Relative to the block's start.
+    pub offset: u64,
+    /// The bytes, already compared with their checksum.
+    pub bytes: Bytes,
+}
+
+/// Bytes for a node to keep.
+#[derive(Debug, Clone)]
+pub struct BlockWrite {
+    /// Which block.
+    pub key: BlockKey,
+    /// The mount, so that an unmount can forget.
+    pub mount: MountId,
+    /// Bytes in this block of its content.
+    pub block_length: u64,
+    /// Where the bytes begin, relative to the block's start.
+    pub offset: u64,
+    /// The bytes, in order.
+    pub pieces: Vec<Bytes>,
+    /// Of all pieces together, computed when they arrived from where they are true.
+    pub checksum: Checksum,
+}
+
+impl BlockWrite {
+    /// The number of bytes.
+    pub fn len(&self) -> u64 {
+        self.pieces.iter().map(|piece| piece.len() as u64).sum()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// What a node did with bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BlockStored {
+    /// It keeps them.
+    Stored,
+    /// It had them.
+    AlreadyPresent,
+    /// It does not want them now, and why.
+    Rejected(String),
+}
+
+/// Which blocks to forget.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BlockSelector {
+    /// One.
+    Block(BlockKey),
+    /// All of a content.
+    Content(ContentId),
+    /// All of a mount.
+    Mount(MountId),
+}
+
+/// A node that could not help.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BlockError {
+    /// It cannot be reached.
+    #[error("the block node at {address} cannot be reached: {cause}")]
+    Unreachable {
+        /// Where it was expected.
+        address: String,
+        /// What happened.
+        cause: String,
+    },
+    /// It did not answer in time.
+    #[error("the block node at {address} did not answer within {after:?}")]
+    Timeout {
+        /// Where.
+        address: String,
+        /// How long was waited.
+        after: Duration,
+    },
+    /// What it sent does not match its checksum.
+    #[error("the block node at {address} sent bytes of {key} that do not match their checksum")]
+    Corrupt {
+        /// Where.
+        address: String,
+        /// Of which block.
+        key: BlockKey,
+    },
+    /// It refused, or its answer cannot be used.
+    #[error("the block node at {address} refused: {cause}")]
+    Refused {
+        /// Where.
+        address: String,
+        /// What it said.
+        cause: String,
+    },
+}
+
+impl arustio_types::Classify for BlockError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Unreachable { .. } | Self::Refused { .. } => ErrorKind::Unavailable,
+            Self::Timeout { .. } => ErrorKind::Timeout,
+            Self::Corrupt { .. } => ErrorKind::Corrupt,
+        }
+    }
+}
+
+/// A client without block nodes: everything comes from the under file system.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoBlocks;
+
+#[async_trait]
+impl BlockClient for NoBlocks {
+    async fn read(
+        &self,
+        _: &NodeInfo,
+        _: BlockRead,
+        _: Duration,
+    ) -> Result<Vec<BlockPart>, BlockError> {
+        Ok(Vec::new())
+    }
+
+    async fn write(
+        &self,
+        _: &NodeInfo,
+        _: BlockWrite,
+        _: Duration,
+    ) -> Result<BlockStored, BlockError> {
+        Ok(BlockStored::Rejected("there is no cache".to_owned()))
+    }
+
+    async fn stat(&self, _: &NodeInfo, _: BlockKey, _: Duration) -> Result<u64, BlockError> {
+        Ok(0)
+    }
+
+    async fn remove(&self, _: &NodeInfo, _: BlockSelector, _: Duration) -> Result<u64, BlockError> {
+        Ok(0)
+    }
+}

@@ -1,0 +1,516 @@
+//! Carrying out effects (P1 to P5, U4, U7).
+//!
+//! Order of a rename: look at the destination, copy, verify, record the copy as the
+//! source (the effect is then only a removal), remove. A look decides, never a reply: a
+//! request that got no answer is waited out before anything is recorded that it could
+//! contradict. Only recorded (key, version) pairs are touched.
+
+use std::sync::Arc;
+
+use arustio_types::meta::command::Owed;
+use arustio_types::meta::effect::{Effect, EffectKind};
+use arustio_types::meta::query::DetachedFile;
+use arustio_types::meta::{Answer, Command, Consistency, Outcome, Query};
+use arustio_types::{
+    Classify, ErrorKind, FsPath, InodeId, ObjectVersion, RetryAdvice, SessionId, UfsKey, WriteId,
+};
+use arustio_ufs::{
+    CopyOptions, DeleteOptions, DeleteRequest, Guard, ObjectEntry, Payload, RenameOptions,
+    UfsError, WriteMode, WriteOptions, Written,
+};
+use futures::StreamExt as _;
+use tokio::time::Instant;
+
+use super::{LARGE_REQUEST, SMALL_REQUEST, Sent};
+use crate::client::{Client, unexpected};
+use crate::error::{FsError, Result};
+use crate::metadata::session;
+use crate::resolve::Mounted;
+
+/// Effects of one command that are carried out at the same time.
+const AT_ONCE: usize = 8;
+/// Objects of a detached tree that are removed between two records of it.
+const TREE_PAGE: usize = 500;
+/// Rounds of looking and copying before an effect is left to the next executor.
+const MOST_ROUNDS: usize = 8;
+
+/// Somebody else carries the effect out now, or it has ended.
+#[derive(Debug)]
+struct Superseded;
+
+/// How a step ends: with a value, taken over, or failed.
+type Step<T> = Result<Result<T, Superseded>>;
+
+macro_rules! go_on {
+    ($step:expr) => {
+        match $step {
+            Ok(value) => value,
+            Err(Superseded) => return Ok(Err(Superseded)),
+        }
+    };
+}
+
+impl Client {
+    /// Carries out effects that `session` holds, in order. All are tried; the first
+    /// failure is returned.
+    pub(crate) async fn settle(
+        self: &Arc<Self>,
+        effects: Vec<Effect>,
+        session: SessionId,
+    ) -> Result<()> {
+        let mut first = Ok(());
+        let mut work = futures::stream::iter(effects)
+            .map(|effect| self.settle_one(effect, session))
+            .buffer_unordered(AT_ONCE);
+        while let Some(settled) = work.next().await {
+            if first.is_ok() {
+                first = settled;
+            }
+        }
+        first
+    }
+
+    /// Carries out one effect. Success also when somebody else took it over. Goes on when
+    /// the future is dropped: a request that is on its way is better seen through.
+    pub(crate) async fn settle_one(
+        self: &Arc<Self>,
+        effect: Effect,
+        session: SessionId,
+    ) -> Result<()> {
+        let Some(running) = self.running.begin(Owed::Effect(effect.id)) else {
+            return Ok(());
+        };
+        let client = Arc::clone(self);
+        self.see_through(async move {
+            let _running = running;
+            let mounted = client.mounted(effect.mount).await?;
+            let settler = Settler {
+                client: &client,
+                session,
+                mounted,
+            };
+            settler.run(effect).await
+        })
+        .await
+    }
+}
+
+struct Settler<'a> {
+    client: &'a Client,
+    session: SessionId,
+    mounted: Arc<Mounted>,
+}
+
+/// The parts of a rename that every step needs.
+struct Move<'a> {
+    effect: &'a Effect,
+    from: &'a UfsKey,
+    version: &'a ObjectVersion,
+    to: &'a UfsKey,
+    expected: Option<&'a ObjectVersion>,
+    write_id: WriteId,
+    old_path: &'a FsPath,
+    new_path: &'a FsPath,
+}
+
+/// What stands at the destination of a rename.
+enum Destination {
+    Ours(ObjectVersion),
+    AsExpected,
+    Foreign,
+}
+
+impl Settler<'_> {
+    async fn run(&self, effect: Effect) -> Result<()> {
+        let done = match &effect.kind {
+            EffectKind::Delete { key, version } => self.delete(&effect, key, version).await,
+            EffectKind::DeleteTree { root, .. } => self.delete_tree(&effect, *root).await,
+            EffectKind::PutMarker { key, write_id, .. } => {
+                self.put_marker(&effect, key, *write_id).await
+            }
+            EffectKind::Rename {
+                from,
+                version,
+                to,
+                expected,
+                write_id,
+                old_path,
+                new_path,
+                ..
+            } => {
+                let step = Move {
+                    effect: &effect,
+                    from,
+                    version,
+                    to,
+                    expected: expected.as_ref(),
+                    write_id: *write_id,
+                    old_path,
+                    new_path,
+                };
+                self.rename(&step).await
+            }
+        };
+        match done {
+            Ok(Ok(()) | Err(Superseded)) => Ok(()),
+            Err(error) => {
+                self.report(&effect, &error).await;
+                Err(error)
+            }
+        }
+    }
+
+    // ---- removing ----
+
+    async fn delete(&self, effect: &Effect, key: &UfsKey, version: &ObjectVersion) -> Step<()> {
+        go_on!(self.remove(effect, key, version).await?);
+        self.finish(effect, None).await
+    }
+
+    /// Removes one version of one object; another version is left alone.
+    async fn remove(&self, effect: &Effect, key: &UfsKey, version: &ObjectVersion) -> Step<()> {
+        for _ in 0..MOST_ROUNDS {
+            let deadline = self
+                .client
+                .sessions
+                .deadline(self.session, SMALL_REQUEST)
+                .await?;
+            let sent = Sent::now(deadline);
+            let options = DeleteOptions::new(Some(version.clone()), deadline);
+            let (open, done) = match self.mounted.ufs.delete(key, options).await {
+                Ok(deleted) => (deleted.unanswered, true),
+                Err(error) if error.kind() == ErrorKind::Conflict => (error.unanswered(), true),
+                Err(error) if error.unanswered() => (true, false),
+                Err(error) => return Err(self.failed(key, error)),
+            };
+            if open {
+                self.wait_out(effect, sent, key).await?;
+            }
+            if done {
+                return Ok(Ok(()));
+            }
+        }
+        Err(self.gave_up(key, "the store did not answer"))
+    }
+
+    async fn delete_tree(&self, effect: &Effect, root: InodeId) -> Step<()> {
+        loop {
+            // What is finished is freed, so the next page is always the first.
+            let files = self.detached(root).await?;
+            if files.is_empty() {
+                return self.finish(effect, None).await;
+            }
+            let inodes = files.iter().map(|file| file.inode).collect();
+            go_on!(self.remove_all(effect, files).await?);
+            let free = Command::FreeDetached {
+                effect: effect.id,
+                inodes,
+            };
+            go_on!(self.record(free).await?);
+        }
+    }
+
+    async fn detached(&self, root: InodeId) -> Result<Vec<DetachedFile>> {
+        let query = Query::Detached {
+            root,
+            after: None,
+            limit: TREE_PAGE,
+        };
+        match self.client.ask(query, Consistency::Linearizable).await? {
+            Answer::Detached { files, .. } => Ok(files),
+            other => Err(unexpected("reading a removed tree", &other)),
+        }
+    }
+
+    async fn remove_all(&self, effect: &Effect, files: Vec<DetachedFile>) -> Step<()> {
+        let deadline = self
+            .client
+            .sessions
+            .deadline(self.session, SMALL_REQUEST)
+            .await?;
+        let sources = files.into_iter().filter_map(|file| file.source);
+        let requests: Vec<DeleteRequest> = sources
+            .map(|source| DeleteRequest {
+                key: source.key,
+                required: Some(source.version),
+            })
+            .collect();
+        let mut last = Sent::now(deadline);
+        let mut results = self
+            .mounted
+            .ufs
+            .delete_many(futures::stream::iter(requests).boxed(), deadline);
+        let mut open = None;
+        let mut again = Vec::new();
+        while let Some(result) = results.next().await {
+            // Each request has the deadline for itself, from when it was sent.
+            last.at = Instant::now();
+            let key = result.request.key;
+            match result.result {
+                Ok(deleted) if !deleted.unanswered => {}
+                Ok(_) => open = Some(key),
+                Err(error) if error.kind() == ErrorKind::Conflict && !error.unanswered() => {}
+                Err(error) if error.unanswered() => {
+                    open = Some(key.clone());
+                    if error.kind() != ErrorKind::Conflict {
+                        again.push((key, result.request.required));
+                    }
+                }
+                Err(error) => return Err(self.failed(&key, error)),
+            }
+        }
+        if let Some(key) = open {
+            self.wait_out(effect, last, &key).await?;
+        }
+        for (key, required) in again {
+            if let Some(version) = required {
+                go_on!(self.remove(effect, &key, &version).await?);
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    // ---- markers ----
+
+    async fn put_marker(&self, effect: &Effect, key: &UfsKey, write_id: WriteId) -> Step<()> {
+        for _ in 0..MOST_ROUNDS {
+            let deadline = self
+                .client
+                .sessions
+                .deadline(self.session, SMALL_REQUEST)
+                .await?;
+            let sent = Sent::now(deadline);
+            let options = WriteOptions::new(WriteMode::CreateOnly, write_id, deadline);
+            let written = self
+                .mounted
+                .ufs
+                .write(key, Payload::default(), options)
+                .await;
+            match written {
+                Ok(Written {
+                    version,
+                    unanswered: false,
+                }) => return self.finish(effect, Some(version)).await,
+                Ok(_) => self.wait_out(effect, sent, key).await?,
+                Err(error) if error.unanswered() => self.wait_out(effect, sent, key).await?,
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::Conflict) => {}
+                Err(error) => return Err(self.failed(key, error)),
+            }
+            if let Some(found) = self.head(key).await? {
+                // A marker is a marker, whoever wrote it; bytes under it are not one.
+                let marker = (found.size == 0).then_some(found.version);
+                return self.finish(effect, marker).await;
+            }
+        }
+        Err(self.gave_up(key, "the store did not answer"))
+    }
+
+    // ---- moving ----
+
+    async fn rename(&self, step: &Move<'_>) -> Step<()> {
+        for _ in 0..MOST_ROUNDS {
+            match self.destination(step).await? {
+                Destination::Ours(version) => return self.copied(step, version).await,
+                Destination::Foreign => return self.undo(step).await,
+                Destination::AsExpected => {}
+            }
+            let deadline = self
+                .client
+                .sessions
+                .deadline(self.session, LARGE_REQUEST)
+                .await?;
+            let sent = Sent::now(deadline);
+            match self.copy(step, deadline).await {
+                Ok(Written {
+                    unanswered: false, ..
+                }) => {
+                    // Verified by the look of the next round: it must be ours now.
+                }
+                Ok(_) => self.wait_out(step.effect, sent, step.to).await?,
+                Err(error) if error.kind() == ErrorKind::Stale => {
+                    if error.unanswered() {
+                        self.wait_out(step.effect, sent, step.to).await?;
+                    }
+                    return self.source_gone(step).await;
+                }
+                Err(error) if error.unanswered() => {
+                    self.wait_out(step.effect, sent, step.to).await?;
+                }
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::Conflict) => {}
+                Err(error) if error.advice() == RetryAdvice::Later => {
+                    return Err(self.failed(step.to, error));
+                }
+                Err(error) => return self.refused(step, error).await,
+            }
+        }
+        Err(self.gave_up(step.to, "the destination keeps changing"))
+    }
+
+    async fn copy(
+        &self,
+        step: &Move<'_>,
+        deadline: std::time::Duration,
+    ) -> Result<Written, UfsError> {
+        let mode = match step.expected {
+            Some(version) => WriteMode::ReplaceIf(version.clone()),
+            None => WriteMode::CreateOnly,
+        };
+        let ufs = &self.mounted.ufs;
+        if ufs.capabilities().atomic_rename {
+            let options = RenameOptions {
+                source_version: step.version.clone(),
+                mode,
+                write_id: step.write_id,
+                deadline,
+            };
+            return ufs.rename(step.from, step.to, options).await;
+        }
+        let options = CopyOptions {
+            source_version: step.version.clone(),
+            mode,
+            write_id: step.write_id,
+            deadline,
+            guard: Guard::Careful,
+        };
+        ufs.copy(step.from, step.to, options).await
+    }
+
+    async fn destination(&self, step: &Move<'_>) -> Result<Destination> {
+        let found = self.head(step.to).await?;
+        Ok(match found {
+            Some(found) if found.write_id == Some(step.write_id) => {
+                Destination::Ours(found.version)
+            }
+            Some(found) if step.expected == Some(&found.version) => Destination::AsExpected,
+            None if step.expected.is_none() => Destination::AsExpected,
+            Some(_) | None => Destination::Foreign,
+        })
+    }
+
+    async fn copied(&self, step: &Move<'_>, version: ObjectVersion) -> Step<()> {
+        let settled = Command::CopySettled {
+            effect: step.effect.id,
+            version,
+        };
+        match self.client.when_silent(self.session, settled).await? {
+            Outcome::CopySettled(effect) => match &effect.kind {
+                EffectKind::Delete { key, version } => self.delete(&effect, key, version).await,
+                _ => Err(session::unexpected(
+                    "recording a copy",
+                    &Outcome::CopySettled(effect.clone()),
+                )),
+            },
+            Outcome::Done | Outcome::Superseded => Ok(Err(Superseded)),
+            Outcome::Refused(refusal) => Err(FsError::refused(refusal)),
+            other => Err(session::unexpected("recording a copy", &other)),
+        }
+    }
+
+    async fn source_gone(&self, step: &Move<'_>) -> Step<()> {
+        if let Destination::Ours(version) = self.destination(step).await? {
+            return self.copied(step, version).await;
+        }
+        let drop = Command::DropRename {
+            effect: step.effect.id,
+        };
+        go_on!(self.record(drop).await?);
+        Err(FsError::on(
+            ErrorKind::Conflict,
+            step.new_path,
+            format!(
+                "the object of {} was replaced or deleted in the under file system before it \
+                 could be moved; the name is gone",
+                step.old_path
+            ),
+        ))
+    }
+
+    async fn undo(&self, step: &Move<'_>) -> Step<()> {
+        go_on!(self.undone(step).await?);
+        Err(FsError::on(
+            ErrorKind::Conflict,
+            step.new_path,
+            format!(
+                "somebody put another object there; {} has its name again",
+                step.old_path
+            ),
+        ))
+    }
+
+    /// The store will never do this: the old name returns.
+    async fn refused(&self, step: &Move<'_>, error: UfsError) -> Step<()> {
+        if let Destination::Ours(version) = self.destination(step).await? {
+            return self.copied(step, version).await;
+        }
+        let failed = self.failed(step.to, error);
+        go_on!(self.undone(step).await?);
+        Err(failed)
+    }
+
+    async fn undone(&self, step: &Move<'_>) -> Step<()> {
+        let undo = Command::UndoRename {
+            effect: step.effect.id,
+        };
+        self.record(undo).await
+    }
+
+    // ---- common ----
+
+    async fn finish(&self, effect: &Effect, marker: Option<ObjectVersion>) -> Step<()> {
+        let finish = Command::FinishEffect {
+            effect: effect.id,
+            marker,
+        };
+        self.record(finish).await
+    }
+
+    async fn record(&self, command: Command) -> Step<()> {
+        match self.client.when_silent(self.session, command).await? {
+            Outcome::Superseded => Ok(Err(Superseded)),
+            Outcome::Refused(refusal) => Err(FsError::refused(refusal)),
+            _ => Ok(Ok(())),
+        }
+    }
+
+    async fn wait_out(&self, effect: &Effect, sent: Sent, key: &UfsKey) -> Result<()> {
+        let owed = Owed::Effect(effect.id);
+        let what = self.mounted.ufs.describe().place(key).to_string();
+        self.client.wait_out(self.session, owed, sent, &what).await
+    }
+
+    async fn head(&self, key: &UfsKey) -> Result<Option<ObjectEntry>> {
+        let found = self.mounted.ufs.head(key).await;
+        found.map_err(|error| self.failed(key, error))
+    }
+
+    fn failed(&self, _key: &UfsKey, error: UfsError) -> FsError {
+        self.client
+            .ufs_failed(&self.mounted, &self.mounted.entry.spec.path, error)
+    }
+
+    fn gave_up(&self, key: &UfsKey, why: &str) -> FsError {
+        FsError::new(
+            ErrorKind::Unavailable,
+            format!(
+                "{}: {why}; it stays recorded and will be tried again (see `arustio fs pending`)",
+                self.mounted.ufs.describe().place(key)
+            ),
+        )
+    }
+
+    /// Says in the record why the effect stays; only a courtesy to `fs pending`.
+    async fn report(&self, effect: &Effect, error: &FsError) {
+        if error.kind() == ErrorKind::Unknown {
+            return;
+        }
+        let failed = Command::EffectFailed {
+            effect: effect.id,
+            error: error.message().to_owned(),
+        };
+        if let Err(error) = self.client.sessions.propose_in(self.session, failed).await {
+            tracing::debug!(effect = %effect.id, %error, "a failure could not be recorded");
+        }
+    }
+}

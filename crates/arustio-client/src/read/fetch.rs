@@ -1,0 +1,285 @@
+//! One range: what the nodes have of it, the rest from the store, and what was fetched
+//! goes to the nodes.
+//!
+//! Every request to the store carries the pinned version, and the identity and total
+//! length of every answer are compared (R1). Bytes that come from the store are cut into
+//! blocks on arrival and summed there, so that a node can never be given others.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use arustio_types::block::slices;
+use arustio_types::{BlockKey, Classify, ErrorKind};
+use arustio_ufs::{ReadBody, ReadOptions, UfsError};
+use bytes::{Buf as _, Bytes};
+use futures::future::join_all;
+use futures::{Stream, StreamExt as _};
+use tokio::time::Instant;
+
+use super::pin::{Counters, Pin};
+use crate::block::fill::checksum;
+use crate::block::{BlockError, BlockPart, BlockRead, BlockSelector, BlockWrite};
+use crate::client::Client;
+use crate::error::{FsError, Result};
+
+/// Bytes at a position of the content.
+#[derive(Debug, Clone)]
+pub(crate) struct Piece {
+    pub(crate) at: u64,
+    pub(crate) bytes: Bytes,
+}
+
+impl Piece {
+    pub(crate) fn range(&self) -> Range<u64> {
+        self.at..self.at + self.bytes.len() as u64
+    }
+
+    /// The part of it that lies in `range`.
+    pub(crate) fn within(&self, range: &Range<u64>) -> Option<Piece> {
+        let own = self.range();
+        let start = own.start.max(range.start);
+        let end = own.end.min(range.end);
+        if start >= end {
+            return None;
+        }
+        let offset = |at: u64| usize::try_from(at - own.start).unwrap_or(usize::MAX);
+        Some(Piece {
+            at: start,
+            bytes: self.bytes.slice(offset(start)..offset(end)),
+        })
+    }
+}
+
+/// A pinned content, read by one handle.
+#[derive(Debug, Clone)]
+pub(crate) struct Fetcher {
+    pub(crate) client: Arc<Client>,
+    pub(crate) pin: Arc<Pin>,
+    pub(crate) counters: Arc<Counters>,
+}
+
+impl Fetcher {
+    /// What the block nodes have of a range, in order. Faults are misses.
+    pub(crate) async fn cached(&self, range: &Range<u64>) -> Vec<Piece> {
+        if !self.client.config.read.cache || range.is_empty() {
+            return Vec::new();
+        }
+        let size = self.pin.block_size;
+        let blocks = slices(size, range.clone(), self.pin.length());
+        let reads = blocks.map(|slice| {
+            let key = self.key(slice.index);
+            async move {
+                let parts = self.from_node(key, slice.range.clone()).await;
+                let place = move |part: BlockPart| Piece {
+                    at: key.start() + part.offset,
+                    bytes: part.bytes,
+                };
+                parts.into_iter().map(place).collect::<Vec<_>>()
+            }
+        });
+        let found = join_all(reads).await;
+        let pieces = found
+            .into_iter()
+            .flatten()
+            .filter_map(|piece| piece.within(range));
+        let mut pieces: Vec<Piece> = pieces.collect();
+        pieces.sort_by_key(|piece| piece.at);
+        let bytes = pieces.iter().map(|piece| piece.bytes.len() as u64).sum();
+        Counters::add(&self.counters.cache_bytes, bytes);
+        pieces
+    }
+
+    async fn from_node(&self, key: BlockKey, range: Range<u64>) -> Vec<BlockPart> {
+        let Ok(view) = self.client.metadata.cluster_view().await else {
+            return Vec::new();
+        };
+        let owners = &self.client.owners;
+        let Some(node) = owners.choose(&view, &key, Instant::now()) else {
+            return Vec::new();
+        };
+        let request = BlockRead {
+            key,
+            range,
+            epoch: view.epoch,
+        };
+        let deadline = self.client.config.read.node_timeout;
+        match self.client.blocks.read(node, request, deadline).await {
+            Ok(parts) => {
+                owners.succeeded(node.id);
+                parts
+            }
+            Err(error) => {
+                tracing::debug!(%error, "a block node could not help");
+                if matches!(error, BlockError::Corrupt { .. }) {
+                    Counters::add(&self.counters.corrupt_blocks, 1);
+                    let selector = BlockSelector::Block(key);
+                    // Best effort: the node finds it by itself when it checks.
+                    let _ = self.client.blocks.remove(node, selector, deadline).await;
+                    owners.succeeded(node.id);
+                } else {
+                    owners.failed(node.id, Instant::now());
+                }
+                Vec::new()
+            }
+        }
+    }
+
+    /// Streams a range from the store; the bytes also go to the nodes.
+    pub(crate) async fn from_ufs(
+        &self,
+        range: Range<u64>,
+    ) -> Result<impl Stream<Item = Result<Piece>> + Send + use<>> {
+        let pin = &self.pin;
+        let options = ReadOptions {
+            range: Some(range.clone()),
+            required: Some(pin.source.version.clone()),
+        };
+        Counters::add(&self.counters.ufs_requests, 1);
+        let read = pin.mounted.ufs.read(&pin.source.key, options).await;
+        let read = read.map_err(|error| self.failed(error))?;
+        let matches = read.entry.version == pin.source.version && read.entry.size == pin.length();
+        if !matches || read.range != range {
+            return Err(pin.stale());
+        }
+        Ok(self.clone().pieces(read, range))
+    }
+
+    fn pieces(
+        self,
+        read: ReadBody,
+        range: Range<u64>,
+    ) -> impl Stream<Item = Result<Piece>> + Send + use<> {
+        // What is too young to be told from its successor is not cached (U8).
+        let fills = self.client.filler.enabled() && !read.entry.young;
+        let cutter = Cutter::new(range.start);
+        let state = (self, read.body, cutter, range);
+        futures::stream::try_unfold(
+            state,
+            move |(fetcher, mut body, mut cutter, range)| async move {
+                let Some(bytes) = body.next().await else {
+                    if cutter.at != range.end {
+                        return Err(fetcher.short(&range, cutter.at));
+                    }
+                    if fills {
+                        fetcher.fill(cutter.finish(&fetcher.pin));
+                    }
+                    return Ok(None);
+                };
+                let bytes = bytes.map_err(|error| fetcher.failed(error))?;
+                let at = cutter.at;
+                if bytes.len() as u64 > range.end - at {
+                    return Err(fetcher.short(&range, at + bytes.len() as u64));
+                }
+                Counters::add(&fetcher.counters.ufs_bytes, bytes.len() as u64);
+                for block in cutter.push(&fetcher.pin, bytes.clone()) {
+                    if fills {
+                        fetcher.fill(block);
+                    }
+                }
+                Ok(Some((Piece { at, bytes }, (fetcher, body, cutter, range))))
+            },
+        )
+    }
+
+    fn fill(&self, cut: Cut) {
+        if cut.pieces.is_empty() {
+            return;
+        }
+        let key = self.key(cut.index);
+        let write = BlockWrite {
+            key,
+            mount: self.pin.mounted.id(),
+            block_length: key.len_in(self.pin.length()),
+            offset: cut.offset,
+            checksum: checksum(&cut.pieces),
+            pieces: cut.pieces,
+        };
+        let counter = match self.client.filler.offer(write) {
+            Some(_) => &self.counters.fills,
+            None => &self.counters.fills_dropped,
+        };
+        Counters::add(counter, 1);
+    }
+
+    fn key(&self, index: u64) -> BlockKey {
+        BlockKey {
+            content: self.pin.content,
+            size: self.pin.block_size,
+            index,
+        }
+    }
+
+    fn failed(&self, error: UfsError) -> FsError {
+        if matches!(error.kind(), ErrorKind::Stale | ErrorKind::NotFound) {
+            return self.pin.stale();
+        }
+        let path = &self.pin.status.path;
+        self.client.ufs_failed(&self.pin.mounted, path, error)
+    }
+
+    fn short(&self, range: &Range<u64>, got: u64) -> FsError {
+        let mount = &self.pin.mounted;
+        let place = mount.ufs.describe().place(&self.pin.source.key);
+        FsError::on(
+            ErrorKind::Unavailable,
+            &self.pin.status.path,
+            format!(
+                "{place} answered a read of bytes {}..{} with bytes up to {got}",
+                range.start, range.end
+            ),
+        )
+    }
+}
+
+/// Bytes of one block, from some offset on.
+#[derive(Debug)]
+struct Cut {
+    index: u64,
+    offset: u64,
+    pieces: Vec<Bytes>,
+}
+
+/// Cuts a run of bytes at block boundaries, without copying.
+#[derive(Debug)]
+struct Cutter {
+    at: u64,
+    begun: u64,
+    pieces: Vec<Bytes>,
+}
+
+impl Cutter {
+    fn new(at: u64) -> Self {
+        Self {
+            at,
+            begun: at,
+            pieces: Vec::new(),
+        }
+    }
+
+    fn push(&mut self, pin: &Pin, mut bytes: Bytes) -> Vec<Cut> {
+        let size = pin.block_size.bytes();
+        let mut cuts = Vec::new();
+        while bytes.has_remaining() {
+            let left = size - self.at % size;
+            let take = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
+            self.pieces.push(bytes.split_to(take));
+            self.at += take as u64;
+            if self.at % size == 0 {
+                cuts.push(self.finish(pin));
+            }
+        }
+        cuts
+    }
+
+    fn finish(&mut self, pin: &Pin) -> Cut {
+        let size = pin.block_size;
+        let index = size.index_of(self.begun);
+        let cut = Cut {
+            index,
+            offset: self.begun - (index << size.log2()),
+            pieces: std::mem::take(&mut self.pieces),
+        };
+        self.begun = self.at;
+        cut
+    }
+}

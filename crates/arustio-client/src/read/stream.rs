@@ -1,0 +1,165 @@
+//! Several ranges in flight, delivered in order.
+//!
+//! The range is cut into segments; each is fetched by a task of its own that sends its
+//! bytes as they come. The number in flight doubles with each segment that was taken
+//! whole. Reading ahead is paid from the budget; the segment that is needed next goes
+//! ahead in any case. Dropping the stream ends all tasks.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use futures::{StreamExt as _, pin_mut};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::fetch::{Fetcher, Piece};
+use super::plan::{self, Window};
+use super::reader::Handle;
+use crate::error::Result;
+
+/// One segment under way. Its channel holds at most the bytes of the segment.
+struct Segment {
+    bytes: mpsc::UnboundedReceiver<Result<Bytes>>,
+    _task: AbortOnDropHandle<()>,
+    _share: Option<OwnedSemaphorePermit>,
+}
+
+struct Flow {
+    handle: Arc<Handle>,
+    wanted: Range<u64>,
+    fetcher: Fetcher,
+    waiting: VecDeque<Range<u64>>,
+    active: VecDeque<Segment>,
+    window: Window,
+    ended: bool,
+}
+
+/// The bytes of a range, in order.
+pub(crate) fn stream(handle: Arc<Handle>, wanted: Range<u64>) -> BoxStream<'static, Result<Bytes>> {
+    let fetcher = handle.fetcher();
+    let flow = Flow {
+        window: Window::new(handle.client.config.read.parallel),
+        waiting: cut(&fetcher, &wanted),
+        active: VecDeque::new(),
+        fetcher,
+        handle,
+        wanted,
+        ended: false,
+    };
+    futures::stream::unfold(flow, |mut flow| async {
+        let item = flow.next().await?;
+        Some((item, flow))
+    })
+    .boxed()
+}
+
+fn cut(fetcher: &Fetcher, wanted: &Range<u64>) -> VecDeque<Range<u64>> {
+    let config = &fetcher.client.config.read;
+    let end = wanted.end.min(fetcher.pin.length());
+    let range = wanted.start.min(end)..end;
+    plan::segments(range, config.part.get(), config.whole_object.get()).into()
+}
+
+impl Flow {
+    async fn next(&mut self) -> Option<Result<Bytes>> {
+        while !self.ended {
+            self.fill_window();
+            let Some(head) = self.active.front_mut() else {
+                return None;
+            };
+            match head.bytes.recv().await {
+                Some(Ok(bytes)) => {
+                    self.handle.returned();
+                    return Some(Ok(bytes));
+                }
+                Some(Err(error)) => match self.handle.reopen(&error).await {
+                    Ok(true) => self.restart(),
+                    Ok(false) => return self.end(error),
+                    Err(error) => return self.end(error),
+                },
+                None => {
+                    self.active.pop_front();
+                    self.window.grow();
+                }
+            }
+        }
+        None
+    }
+
+    fn end(&mut self, error: crate::error::FsError) -> Option<Result<Bytes>> {
+        self.ended = true;
+        self.active.clear();
+        Some(Err(error))
+    }
+
+    /// The handle is pinned to another version now, and nothing was handed out yet.
+    fn restart(&mut self) {
+        self.active.clear();
+        self.fetcher = self.handle.fetcher();
+        self.waiting = cut(&self.fetcher, &self.wanted);
+    }
+
+    fn fill_window(&mut self) {
+        while self.active.len() < self.window.size()
+            && let Some(range) = self.waiting.front()
+        {
+            let share = self.handle.client.budget.take(range.end - range.start);
+            if share.is_none() && !self.active.is_empty() {
+                return;
+            }
+            if let Some(range) = self.waiting.pop_front() {
+                let segment = begin(self.fetcher.clone(), range, share);
+                self.active.push_back(segment);
+            }
+        }
+    }
+}
+
+fn begin(fetcher: Fetcher, range: Range<u64>, share: Option<OwnedSemaphorePermit>) -> Segment {
+    let (sender, bytes) = mpsc::unbounded_channel();
+    let task = tokio::spawn(async move {
+        if let Err(error) = fetch(&fetcher, range, &sender).await {
+            // Whoever took the bytes may be gone.
+            let _ = sender.send(Err(error));
+        }
+    });
+    Segment {
+        bytes,
+        _task: AbortOnDropHandle::new(task),
+        _share: share,
+    }
+}
+
+/// Sends a segment: what the nodes have, and each gap in between as one request.
+async fn fetch(
+    fetcher: &Fetcher,
+    range: Range<u64>,
+    sender: &mpsc::UnboundedSender<Result<Bytes>>,
+) -> Result<()> {
+    let hand_on = |piece: Piece| {
+        let _ = sender.send(Ok(piece.bytes));
+    };
+    let cached = fetcher.cached(&range).await;
+    let gaps = plan::gaps(&range, cached.iter().map(Piece::range));
+    let mut cached = cached.into_iter().peekable();
+    for gap in gaps {
+        while let Some(piece) = cached.next_if(|piece| piece.at < gap.start) {
+            hand_on(piece);
+        }
+        let grid = fetcher.client.config.read.min_fetch.get();
+        let wide = plan::widen(&[gap.clone()], grid, fetcher.pin.length());
+        let wide = wide.into_iter().next().unwrap_or(gap.clone());
+        let pieces = fetcher.from_ufs(wide).await?;
+        pin_mut!(pieces);
+        while let Some(piece) = pieces.next().await {
+            if let Some(piece) = piece?.within(&gap) {
+                hand_on(piece);
+            }
+        }
+    }
+    cached.for_each(hand_on);
+    Ok(())
+}

@@ -1,0 +1,166 @@
+//! From a path to a key of an under file system.
+//!
+//! The metadata service says which mount a name lies in; this module opens that mount
+//! (with its secrets, which stay in here) and turns paths into keys. Open stores are kept
+//! by mount id and opened anew when the mount's generation, options or credential have
+//! changed, which is looked at once a minute and after the credentials were refused.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arustio_types::meta::credential::SecretOptions;
+use arustio_types::meta::mount::MountEntry;
+use arustio_types::meta::{Answer, Consistency, Query};
+use arustio_types::{Classify, ErrorKind, FsPath, MountId, UfsKey};
+use arustio_ufs::config::UfsOptions;
+use arustio_ufs::key::{directory_key, file_key};
+use arustio_ufs::registry::{Environment, OpenRequest, UfsRegistry};
+use arustio_ufs::uri::UfsUri;
+use arustio_ufs::{UfsError, UnderFileSystem};
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::client::{Client, unexpected};
+use crate::error::{FsError, Result};
+
+/// How long an open mount is taken as unchanged.
+const MOUNT_AGE: Duration = Duration::from_secs(60);
+
+/// Open mounts. One short lock, never held across an await.
+#[derive(Debug)]
+pub(crate) struct Mounts {
+    registry: Arc<UfsRegistry>,
+    environment: Environment,
+    open: Mutex<HashMap<MountId, (Instant, Arc<Mounted>)>>,
+}
+
+/// A mount and its open store.
+#[derive(Debug)]
+pub(crate) struct Mounted {
+    pub(crate) entry: MountEntry,
+    pub(crate) ufs: Arc<dyn UnderFileSystem>,
+    secrets: SecretOptions,
+}
+
+impl Mounts {
+    pub(crate) fn new(registry: Arc<UfsRegistry>, environment: Environment) -> Self {
+        Self {
+            registry,
+            environment,
+            open: Mutex::default(),
+        }
+    }
+
+    /// Checks a URI and options as they were typed.
+    pub(crate) fn parse<'a>(
+        &self,
+        uri: &str,
+        options: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Result<OpenRequest> {
+        OpenRequest::parse(uri, options, self.environment.clone()).map_err(FsError::caused_by)
+    }
+
+    /// Opens a store without keeping it.
+    pub(crate) fn open(&self, request: &OpenRequest) -> Result<Arc<dyn UnderFileSystem>> {
+        let opened = self.registry.open(request).map_err(FsError::caused_by)?;
+        Ok(opened.ufs)
+    }
+
+    /// Forgets an open mount: the next use opens it anew.
+    pub(crate) fn forget(&self, mount: MountId) {
+        self.open.lock().remove(&mount);
+    }
+
+    fn kept(&self, mount: MountId) -> Option<(Instant, Arc<Mounted>)> {
+        self.open.lock().get(&mount).cloned()
+    }
+
+    fn keep(&self, mounted: Arc<Mounted>) -> Arc<Mounted> {
+        let kept = (Instant::now(), Arc::clone(&mounted));
+        self.open.lock().insert(mounted.entry.id, kept);
+        mounted
+    }
+
+    fn open_entry(&self, entry: MountEntry, secrets: SecretOptions) -> Result<Mounted> {
+        let spec = &entry.spec;
+        let request = OpenRequest {
+            uri: UfsUri::parse(&spec.uri).map_err(FsError::caused_by)?,
+            options: UfsOptions::from_mount(&spec.options, &secrets),
+            measured: Some(spec.capabilities.clone()),
+            environment: self.environment.clone(),
+        };
+        Ok(Mounted {
+            ufs: self.open(&request)?,
+            entry,
+            secrets,
+        })
+    }
+}
+
+impl Client {
+    /// The open store of a mount.
+    pub(crate) async fn mounted(&self, mount: MountId) -> Result<Arc<Mounted>> {
+        let kept = self.mounts.kept(mount);
+        if let Some((at, mounted)) = &kept
+            && at.elapsed() < MOUNT_AGE
+        {
+            return Ok(Arc::clone(mounted));
+        }
+        let query = Query::OpenMount { mount };
+        let (entry, secrets) = match self.ask(query, Consistency::Linearizable).await? {
+            Answer::OpenedMount { entry, secrets } => (entry, secrets),
+            other => return Err(unexpected("opening a mount", &other)),
+        };
+        if let Some((_, mounted)) = kept
+            && mounted.entry == entry
+            && mounted.secrets == secrets
+        {
+            return Ok(self.mounts.keep(mounted));
+        }
+        let mounted = self.mounts.open_entry(entry, secrets)?;
+        Ok(self.mounts.keep(Arc::new(mounted)))
+    }
+
+    /// An error of a mount's store, said of a path. Credentials that were refused are
+    /// asked for anew the next time.
+    pub(crate) fn ufs_failed(&self, mounted: &Mounted, path: &FsPath, error: UfsError) -> FsError {
+        if matches!(
+            error.kind(),
+            ErrorKind::Unauthenticated | ErrorKind::PermissionDenied
+        ) {
+            self.mounts.forget(mounted.entry.id);
+        }
+        FsError::caused_by(error).at(path)
+    }
+}
+
+impl Mounted {
+    /// The mount's number.
+    pub(crate) fn id(&self) -> MountId {
+        self.entry.id
+    }
+
+    /// The key of a file at `path`.
+    pub(crate) fn file_key(&self, path: &FsPath) -> Result<UfsKey> {
+        Ok(file_key(self.relative(path)?))
+    }
+
+    /// The prefix of a directory at `path`, which is the key of its marker.
+    pub(crate) fn directory_key(&self, path: &FsPath) -> Result<UfsKey> {
+        Ok(directory_key(self.relative(path)?))
+    }
+
+    fn relative<'a>(&self, path: &'a FsPath) -> Result<&'a str> {
+        path.relative_to(&self.entry.spec.path).ok_or_else(|| {
+            FsError::on(
+                ErrorKind::Conflict,
+                path,
+                format!(
+                    "the mount {} changed meanwhile; repeat the command",
+                    self.entry.spec.path
+                ),
+            )
+        })
+    }
+}
