@@ -50,7 +50,8 @@ fn make(txn: &mut Txn<'_>, ctx: &Context, asked: &Mkdir<'_>, missing: &Missing) 
     if !asked.parents {
         require_parent(asked.path, missing)?;
     }
-    let made_dirs = make_missing(txn, ctx, missing, missing.names.len())?;
+    let count = missing.names.len();
+    let made_dirs = make_missing(txn, ctx, missing, count, &Loaded::Complete)?;
     let mut effects = Vec::new();
     if let Some(under) = &missing.dir.under {
         for (at, dir) in made_dirs.iter().enumerate() {
@@ -118,22 +119,19 @@ pub(crate) fn require_parent(path: &FsPath, missing: &Missing) -> Step<()> {
     Err(Refusal::on(ErrorKind::NotFound, path, message).into())
 }
 
-/// Makes the first `count` of the directories that are missing. Their absence was
-/// proven, so there is nothing of them to load.
+/// Makes the first `count` of the directories that are missing. Where their absence was
+/// proven there is nothing of them to load.
 pub(crate) fn make_missing(
     txn: &mut Txn<'_>,
     ctx: &Context,
     missing: &Missing,
     count: usize,
+    loaded: &Loaded,
 ) -> Read<Vec<Place>> {
     let mut made = Vec::new();
     let mut parent = missing.dir.clone();
     for name in missing.names.iter().take(count) {
-        let record = inode::new_dir(
-            inode::made_by(ctx, inode::DIR_MODE),
-            ctx.at,
-            Loaded::Complete,
-        );
+        let record = inode::new_dir(inode::made_by(ctx, inode::DIR_MODE), ctx.at, loaded.clone());
         let record = InodeRecord::Dir(record);
         let id = txn.next_inode()?;
         dentry::link(txn, parent.id, name, id, &record, ctx.at)?;
@@ -157,7 +155,8 @@ pub(crate) fn ensure_parent(txn: &mut Txn<'_>, ctx: &Context, path: &FsPath) -> 
     match resolve::lookup(txn, &parent)? {
         Ok(place) => Ok(place),
         Err(missing) => {
-            let mut made = make_missing(txn, ctx, &missing, missing.names.len())?;
+            let count = missing.names.len();
+            let mut made = make_missing(txn, ctx, &missing, count, &Loaded::None)?;
             Ok(made.pop().unwrap_or(missing.dir))
         }
     }

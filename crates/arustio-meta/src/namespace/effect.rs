@@ -56,7 +56,7 @@ fn moving(effect: &Effect) -> Step<Moving> {
         }),
         other => {
             let message = format!(
-                "this effect is a {} and no longer a rename; look at it again",
+                "this effect is a {} and not, or no longer, a rename; look at it again",
                 other.name()
             );
             Err(Refusal::new(ErrorKind::InvalidArgument, message).into())

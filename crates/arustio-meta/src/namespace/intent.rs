@@ -14,7 +14,7 @@ use super::proof::Proofs;
 use super::resolve::{self, Found, Missing, Place, Under};
 use super::txn::{Context, Step, Txn};
 use super::{dentry, directory, inode, owed, permission, settings};
-use crate::engine::record::{FileRecord, InodeRecord};
+use crate::engine::record::{FileRecord, InodeRecord, Loaded};
 
 /// Uploads that one intent remembers; a writer begins one, and one more after each
 /// request that got no answer.
@@ -114,7 +114,8 @@ fn created(txn: &mut Txn<'_>, ctx: &Context, asked: &BeginWrite, missing: &Missi
     if !asked.parents {
         directory::require_parent(path, missing)?;
     }
-    directory::make_missing(txn, ctx, missing, missing.names.len() - 1)?;
+    let parents = missing.names.len() - 1;
+    directory::make_missing(txn, ctx, missing, parents, &Loaded::Complete)?;
     Ok(under.clone())
 }
 

@@ -99,7 +99,8 @@ fn mount_point(txn: &mut Txn<'_>, ctx: &Context, path: &FsPath) -> Step<Place> {
             if let Some(under) = &missing.dir.under {
                 owed::await_name(txn, ctx, under, path)?;
             }
-            let mut made = directory::make_missing(txn, ctx, &missing, missing.names.len())?;
+            let count = missing.names.len();
+            let mut made = directory::make_missing(txn, ctx, &missing, count, &Loaded::None)?;
             return Ok(made.pop().unwrap_or(missing.dir));
         }
     };

@@ -55,15 +55,14 @@ pub(crate) fn rename(txn: &mut Txn<'_>, ctx: &Context, asked: &Rename<'_>) -> St
         let message = format!("a directory cannot be moved into itself ({})", asked.to);
         return Err(Refusal::on(ErrorKind::InvalidArgument, asked.from, message).into());
     }
-    let target = target(txn, ctx, asked, &source)?;
     if let Some(under) = &source.under {
         permission::writable(under, asked.from)?;
-        for path in [asked.from, asked.to] {
-            owed::await_name(txn, ctx, under, path)?;
-            if source.dir().is_some() {
-                owed::await_below(txn, ctx, under, path)?;
-            }
-        }
+        owed::await_name(txn, ctx, under, asked.from)?;
+    }
+    let target = target(txn, ctx, asked, &source)?;
+    if let (Some(under), Some(_)) = (&source.under, source.dir()) {
+        owed::await_below(txn, ctx, under, asked.from)?;
+        owed::await_below(txn, ctx, under, asked.to)?;
     }
     let effects = match source.inode.clone() {
         InodeRecord::File(_) => move_file(txn, ctx, asked, &source, &target)?,

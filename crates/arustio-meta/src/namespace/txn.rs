@@ -55,6 +55,9 @@ impl From<Refusal> for Stop {
 /// A read of records.
 pub(crate) type Read<T> = Result<T, StateMachineError>;
 
+/// Visits a pair; `Break` ends a scan.
+pub(crate) type Visit<'v> = dyn FnMut(&[u8], &[u8]) -> Read<ControlFlow<()>> + 'v;
+
 /// Typed access to records, pending changes included.
 #[derive(Debug)]
 pub(crate) struct Txn<'e> {
@@ -109,7 +112,7 @@ impl<'e> Txn<'e> {
         prefix: &[u8],
         start: &[u8],
         limit: usize,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> Read<ControlFlow<()>>,
+        visit: &mut Visit<'_>,
     ) -> Read<()> {
         let end = prefix_end(prefix);
         let scan = Scan::range(start.max(prefix), end.as_deref()).limit(limit);

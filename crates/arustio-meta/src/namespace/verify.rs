@@ -97,11 +97,10 @@ pub(crate) fn verify(engine: &dyn KvEngine) -> Read<Verified> {
     Ok(check.report)
 }
 
-fn each(
-    engine: &dyn KvEngine,
-    family: Family,
-    visit: &mut dyn FnMut(&[u8], &[u8]) -> Read<()>,
-) -> Read<()> {
+/// Visits a pair.
+type Visit<'v> = dyn FnMut(&[u8], &[u8]) -> Read<()> + 'v;
+
+fn each(engine: &dyn KvEngine, family: Family, visit: &mut Visit<'_>) -> Read<()> {
     let mut fault = Ok(());
     engine.scan(
         family,
