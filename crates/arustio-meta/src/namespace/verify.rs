@@ -61,6 +61,8 @@ struct Inode {
     mount: Option<MountId>,
     named: u64,
     holds: u64,
+    /// Its object lies under another key than its path says.
+    elsewhere: bool,
 }
 
 struct Check<'e> {
@@ -70,6 +72,8 @@ struct Check<'e> {
     mounts: BTreeMap<MountId, MountEntry>,
     /// Roots of trees that were taken out of the namespace.
     detached: BTreeSet<InodeId>,
+    /// Inodes whose objects are being moved.
+    moving: BTreeSet<InodeId>,
     report: Verified,
 }
 
@@ -83,6 +87,7 @@ pub(crate) fn verify(engine: &dyn KvEngine) -> Read<Verified> {
         inodes: BTreeMap::new(),
         mounts: mounts.into_iter().map(|mount| (mount.id, mount)).collect(),
         detached: BTreeSet::new(),
+        moving: BTreeSet::new(),
         report: Verified::default(),
     };
     check.read_inodes()?;
@@ -129,9 +134,13 @@ impl Check<'_> {
         each(self.engine, Family::Inodes, &mut |at, value| {
             let id = key::parent_of_dentry(at).ok_or_else(|| odd_key(Family::Inodes))?;
             let record = InodeRecord::decode_stored(value)?;
-            let (children, mount) = match &record {
-                InodeRecord::Dir(dir) => (dir.children, dir.mount),
-                InodeRecord::File(_) => (0, None),
+            let (children, mount, elsewhere) = match &record {
+                InodeRecord::Dir(dir) => {
+                    let marker = dir.marker.as_ref();
+                    let elsewhere = marker.is_some_and(|marker| marker.key.is_some());
+                    (dir.children, dir.mount, elsewhere)
+                }
+                InodeRecord::File(file) => (0, None, file.key.is_some()),
             };
             let inode = Inode {
                 kind: record.kind(),
@@ -139,6 +148,7 @@ impl Check<'_> {
                 mount,
                 named: 0,
                 holds: 0,
+                elsewhere,
             };
             inodes.insert(id, inode);
             Ok(())
@@ -229,7 +239,10 @@ impl Check<'_> {
                     self.detached.insert(*root);
                     Some(*root)
                 }
-                EffectKind::Rename { inode, .. } => Some(*inode),
+                EffectKind::Rename { inode, .. } => {
+                    self.moving.insert(*inode);
+                    Some(*inode)
+                }
                 EffectKind::PutMarker { dir, .. } => Some(*dir),
             };
             if let Some(inode) = refers.filter(|inode| !self.inodes.contains_key(inode)) {
@@ -288,6 +301,11 @@ impl Check<'_> {
                 let (says, holds) = (inode.children, inode.holds);
                 self.report
                     .wrong(format!("inode {id} counts {says} names and holds {holds}"));
+            }
+            if !freed.contains(id) && inode.elsewhere != self.moving.contains(id) {
+                self.report.wrong(format!(
+                    "the object of inode {id} lies elsewhere, and no rename says so (or the reverse)"
+                ));
             }
             let mount = inode.mount.filter(|_| !freed.contains(id));
             if let Some(mount) = mount.filter(|mount| !self.mounts.contains_key(mount)) {

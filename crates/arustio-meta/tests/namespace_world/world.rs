@@ -267,7 +267,10 @@ impl World {
             // `repeat 2` is the request before the last.
             let ago: usize = words.plain.get(2).map_or(1, |n| n.parse().unwrap());
             let sent = &self.clients[name].sent;
-            let (context, command) = sent[sent.len() - ago].clone();
+            let Some(at) = sent.len().checked_sub(ago) else {
+                return "nothing to repeat".to_owned();
+            };
+            let (context, command) = sent[at].clone();
             return tell(&self.apply(&context, &command));
         }
         let command = self.parse(words);
