@@ -1,2 +1,34 @@
-//! The daemon.
+//! The daemon: settings in, a metadata node and a block node behind gRPC out.
+//!
+//! [`run`] is the program, [`compose`] the only place that picks implementations; start
+//! there. A [`Server`] is a value: a test starts as many as it likes in one process, on
+//! free ports, with [`ServerConfig::ephemeral`].
+//!
+//! Nothing here decides about names, blocks or objects. A service converts, calls what
+//! it was given, and converts back; recovery is the client crate's work, which this
+//! crate only schedules.
+//!
+//! Not here yet: TLS (the server stays on loopback unless told otherwise), the framed
+//! data port, other members of the metadata group.
 #![forbid(unsafe_code)]
+
+pub mod args;
+pub mod compose;
+pub mod config;
+pub mod data_dir;
+pub mod error;
+mod grpc;
+mod http;
+mod jobs;
+pub mod metrics;
+mod registration;
+pub mod run;
+pub mod seal;
+mod tasks;
+pub mod telemetry;
+mod view;
+
+pub use args::Args;
+pub use compose::{Addresses, Engine, Server};
+pub use config::{CheckedServer, Role, ServerConfig};
+pub use error::ServerError;

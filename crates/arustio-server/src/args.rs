@@ -1,0 +1,55 @@
+//! What is typed on the command line of `arustio-server`.
+//!
+//! Without arguments: metadata, block node and HTTP in one process, on loopback.
+//! Every flag overrides the same setting of the environment and of the file.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+
+use crate::config::{LogFormat, Role};
+
+/// The Arustio daemon. Without arguments it serves everything on loopback.
+#[derive(Debug, Clone, Default, Parser)]
+#[command(name = "arustio-server", version, about, max_term_width = 100)]
+pub struct Args {
+    /// What this process does.
+    #[arg(long, value_delimiter = ',', value_name = "ROLE,...")]
+    pub role: Option<Vec<Role>>,
+
+    /// Settings to read; otherwise the user's or the system's server.toml, if there is one.
+    #[arg(long, value_name = "FILE", env = "ARUSTIO_CONFIG")]
+    pub config: Option<PathBuf>,
+
+    /// Where everything that lasts is kept.
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+
+    /// Where gRPC is served; port 0 picks a free one (and for HTTP too, unless it is given).
+    #[arg(long, value_name = "HOST:PORT")]
+    pub listen: Option<String>,
+
+    /// Where health, metrics and version are served.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub http_listen: Option<String>,
+
+    /// The address that others reach this server's gRPC at, if it is not the one it listens on.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub advertise: Option<String>,
+
+    /// Metadata servers of the cluster, for a process that is a block node only.
+    #[arg(long, value_delimiter = ',', value_name = "HOST:PORT,...")]
+    pub metadata: Option<Vec<String>>,
+
+    /// Listen beyond loopback without TLS. Secrets and data then travel in clear.
+    #[arg(long)]
+    pub insecure: bool,
+
+    /// How log lines look.
+    #[arg(long, value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
+
+    /// Print every setting with its source, as a file that could be given back, and end.
+    #[arg(long)]
+    pub print_config: bool,
+}

@@ -1,0 +1,374 @@
+//! Settings of the daemon, as data.
+//!
+//! File, then environment, then flags; a later one overrides an earlier one
+//! ([`load`]). Every key lies in a section, so that every environment variable of the
+//! configuration has two underscores in it: `ARUSTIO_METADATA__RAFT__TICK`. Unknown keys
+//! are refused with the nearest known one, wherever they stand.
+//!
+//! [`ServerConfig::validate`] turns settings into [`CheckedServer`], which is what a
+//! server can be made from.
+
+mod load;
+mod print;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use arustio_block::config::BlockConfig;
+use arustio_meta::config::MetaConfig;
+use arustio_types::ByteSize;
+use arustio_types::unit::duration;
+use serde::{Deserialize, Serialize};
+
+use crate::error::ServerError;
+
+pub use load::{Loaded, Sources, load};
+pub use print::print;
+
+/// Where gRPC is served unless told otherwise.
+pub const DEFAULT_GRPC: &str = "127.0.0.1:7411";
+/// Where health, metrics and version are served unless told otherwise.
+pub const DEFAULT_HTTP: &str = "127.0.0.1:7413";
+
+/// All settings.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServerConfig {
+    /// What this process does and where.
+    pub server: ProcessConfig,
+    /// The cluster that it belongs to.
+    pub cluster: ClusterConfig,
+    /// Log lines.
+    pub log: LogConfig,
+    /// Health, metrics, version.
+    pub http: HttpConfig,
+    /// Limits of gRPC.
+    pub grpc: GrpcConfig,
+    /// The metadata node.
+    pub metadata: MetadataConfig,
+    /// The block node.
+    pub block: BlockConfig,
+    /// Finishing what dead clients left.
+    pub recovery: RecoveryConfig,
+}
+
+/// What this process does and where.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ProcessConfig {
+    /// `metadata`, `block`, or both.
+    pub role: Vec<Role>,
+    /// Where everything that lasts is kept. Unset: `$XDG_DATA_HOME/arustio`, else
+    /// `$HOME/.local/share/arustio`.
+    pub data_dir: Option<PathBuf>,
+    /// Where gRPC is served, `host:port`.
+    pub listen: String,
+    /// The address that others reach gRPC at. Unset: the one that is listened on.
+    pub advertise: Option<String>,
+    /// Allows listening beyond loopback without TLS.
+    pub insecure: bool,
+    /// How long requests may take to end when the server stops.
+    #[serde(with = "duration")]
+    pub shutdown_grace: Duration,
+}
+
+impl Default for ProcessConfig {
+    fn default() -> Self {
+        Self {
+            role: vec![Role::Metadata, Role::Block],
+            data_dir: None,
+            listen: DEFAULT_GRPC.to_owned(),
+            advertise: None,
+            insecure: false,
+            shutdown_grace: Duration::from_secs(5),
+        }
+    }
+}
+
+/// What a process can be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// Holds the namespace.
+    Metadata,
+    /// Caches blocks.
+    Block,
+}
+
+/// The cluster that a process belongs to.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ClusterConfig {
+    /// Metadata servers, `host:port` each, for a process that is a block node only.
+    pub metadata: Vec<String>,
+}
+
+/// Log lines.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogConfig {
+    /// How they look.
+    pub format: LogFormat,
+    /// Which ones: as in `ARUSTIO_LOG`, which overrides this.
+    pub filter: String,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self {
+            format: LogFormat::Text,
+            filter: "info".to_owned(),
+        }
+    }
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One object per line.
+    Json,
+}
+
+/// Health, metrics, version.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HttpConfig {
+    /// Where, `host:port`.
+    pub listen: String,
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self {
+            listen: DEFAULT_HTTP.to_owned(),
+        }
+    }
+}
+
+/// Limits of gRPC.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GrpcConfig {
+    /// Requests of one connection that are worked on at a time; more wait.
+    pub concurrency_per_connection: usize,
+    /// A connection on which nothing moves is asked for a sign of life after this.
+    #[serde(with = "duration")]
+    pub keepalive_interval: Duration,
+    /// A connection that gives none is closed after this.
+    #[serde(with = "duration")]
+    pub keepalive_timeout: Duration,
+    /// Bytes of one message of the block service: large ones carry a block faster, and
+    /// cost memory for each stream.
+    pub block_chunk: ByteSize,
+    /// Bytes that a peer may send on one connection before it has to wait.
+    pub window: ByteSize,
+    /// Bytes of blocks that are being received at a time, all connections together.
+    pub write_buffer: ByteSize,
+}
+
+impl Default for GrpcConfig {
+    fn default() -> Self {
+        Self {
+            concurrency_per_connection: 256,
+            keepalive_interval: Duration::from_secs(20),
+            keepalive_timeout: Duration::from_secs(10),
+            block_chunk: ByteSize::mib(1),
+            window: ByteSize::mib(8),
+            write_buffer: ByteSize::mib(256),
+        }
+    }
+}
+
+/// The metadata node.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MetadataConfig {
+    /// Consensus.
+    pub raft: MetaConfig,
+    /// How long a block node counts as living without a sign of life.
+    pub nodes: NodesConfig,
+    /// Memory of the engine that holds the namespace.
+    pub state: StateConfig,
+}
+
+/// Liveness of block nodes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NodesConfig {
+    /// Between two signs of life.
+    #[serde(with = "duration")]
+    pub heartbeat: Duration,
+    /// After this without one a node is left out of the view.
+    #[serde(with = "duration")]
+    pub expiry: Duration,
+}
+
+impl Default for NodesConfig {
+    fn default() -> Self {
+        Self {
+            heartbeat: Duration::from_secs(2),
+            expiry: Duration::from_secs(10),
+        }
+    }
+}
+
+/// The engine that holds the namespace.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct StateConfig {
+    /// Memory for what was read from disk.
+    pub block_cache: ByteSize,
+    /// Memory for what is not yet in tables.
+    pub write_buffer: ByteSize,
+}
+
+impl Default for StateConfig {
+    fn default() -> Self {
+        Self {
+            block_cache: ByteSize::mib(256),
+            write_buffer: ByteSize::mib(64),
+        }
+    }
+}
+
+/// Finishing what dead clients left.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RecoveryConfig {
+    /// Off: it is left to the next client that meets it.
+    pub enabled: bool,
+    /// Between two looks.
+    #[serde(with = "duration")]
+    pub interval: Duration,
+}
+
+impl Default for RecoveryConfig {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            interval: Duration::from_secs(1),
+        }
+    }
+}
+
+/// Settings that can work, with addresses resolved and folders chosen.
+#[derive(Debug, Clone)]
+pub struct CheckedServer {
+    pub(crate) settings: ServerConfig,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) grpc: SocketAddr,
+    pub(crate) http: SocketAddr,
+}
+
+impl ServerConfig {
+    /// Everything on free ports of loopback, in this folder: for tests and for programs
+    /// that embed a server.
+    pub fn ephemeral(data_dir: impl Into<PathBuf>) -> Self {
+        let mut config = Self::default();
+        config.server.data_dir = Some(data_dir.into());
+        config.server.listen = "127.0.0.1:0".to_owned();
+        config.http.listen = "127.0.0.1:0".to_owned();
+        config
+    }
+
+    /// Whether this process has a role.
+    pub fn has(&self, role: Role) -> bool {
+        self.server.role.contains(&role)
+    }
+
+    /// Checks every setting against the others and resolves the addresses.
+    pub fn validate(self) -> Result<CheckedServer, ServerError> {
+        if self.server.role.is_empty() {
+            return Err(refuse("server.role", "name metadata, block, or both"));
+        }
+        if !self.has(Role::Metadata) && self.cluster.metadata.is_empty() {
+            let reason = "a block node needs the addresses of the metadata servers: \
+                          --metadata HOST:PORT";
+            return Err(refuse("cluster.metadata", reason));
+        }
+        self.grpc.check()?;
+        let nodes = &self.metadata.nodes;
+        if nodes.heartbeat.is_zero() || nodes.expiry < nodes.heartbeat * 2 {
+            let reason = "it has to be at least twice metadata.nodes.heartbeat, which is not 0";
+            return Err(refuse("metadata.nodes.expiry", reason));
+        }
+        if self.recovery.interval < Duration::from_millis(10) {
+            return Err(refuse("recovery.interval", "it has to be at least 10ms"));
+        }
+        let Some(data_dir) = self.server.data_dir.clone() else {
+            let reason = "neither XDG_DATA_HOME nor HOME says where: give --data-dir";
+            return Err(refuse("server.data_dir", reason));
+        };
+        let grpc = address("server.listen", &self.server.listen, self.server.insecure)?;
+        let http = address("http.listen", &self.http.listen, self.server.insecure)?;
+        Ok(CheckedServer {
+            settings: self,
+            data_dir,
+            grpc,
+            http,
+        })
+    }
+}
+
+impl GrpcConfig {
+    fn check(&self) -> Result<(), ServerError> {
+        if self.concurrency_per_connection == 0 {
+            let setting = "grpc.concurrency_per_connection";
+            return Err(refuse(setting, "it has to be at least 1"));
+        }
+        let sensible = |size: ByteSize, most| size >= ByteSize::kib(64) && size <= most;
+        if !sensible(self.block_chunk, ByteSize::mib(16)) {
+            let reason = "it has to lie between 64KiB and 16MiB";
+            return Err(refuse("grpc.block_chunk", reason));
+        }
+        if !sensible(self.window, ByteSize::gib(1)) {
+            return Err(refuse(
+                "grpc.window",
+                "it has to lie between 64KiB and 1GiB",
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Resolves where to listen, and keeps it on loopback unless told otherwise.
+fn address(setting: &'static str, text: &str, insecure: bool) -> Result<SocketAddr, ServerError> {
+    use std::net::ToSocketAddrs as _;
+    let found = text.to_socket_addrs().ok().and_then(|mut all| all.next());
+    let Some(address) = found else {
+        let reason = format!("{text:?} is no address of this machine: expected HOST:PORT");
+        return Err(refuse(setting, reason));
+    };
+    if !address.ip().is_loopback() && !insecure {
+        let reason = format!(
+            "{address} is reachable from other machines, and TLS is not available in this \
+             release: listen on 127.0.0.1, or say --insecure to send secrets and data in clear"
+        );
+        return Err(refuse(setting, reason));
+    }
+    Ok(address)
+}
+
+fn refuse(setting: &'static str, reason: impl Into<String>) -> ServerError {
+    ServerError::Setting {
+        setting: setting.to_owned(),
+        reason: reason.into(),
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Metadata => "metadata",
+            Self::Block => "block",
+        })
+    }
+}

@@ -1,0 +1,324 @@
+//! The data folder: who holds it, whose it is, and where its parts lie.
+//!
+//! ```text
+//! DATA/server.lock    held while a server runs; its process id
+//! DATA/node.json      format, cluster, incarnation, member, block instance
+//! DATA/cluster.key    seals credentials; mode 0600
+//! DATA/meta/log       the log engine
+//! DATA/meta/state     the state engine
+//! DATA/cache          the block cache
+//! ```
+//!
+//! `node.json` is written before anything that it names exists, so that a crash during
+//! the first start leaves a folder that the second start completes.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use arustio_types::{ClusterId, Incarnation, NodeId};
+use rand::TryRngCore as _;
+use rand::rngs::OsRng;
+use rustix::fs::{FlockOperation, flock};
+use serde::{Deserialize, Serialize};
+
+use crate::error::ServerError;
+use crate::seal::Sealer;
+
+/// The layout of the folder.
+const FORMAT: u32 = 1;
+/// Bytes of the cluster key.
+const KEY_BYTES: usize = 32;
+
+/// A data folder that this process holds.
+#[derive(Debug)]
+pub struct DataDir {
+    path: PathBuf,
+    node: NodeFile,
+    _lock: File,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct NodeFile {
+    format: u32,
+    #[serde(default)]
+    cluster: String,
+    #[serde(default)]
+    incarnation: u64,
+    #[serde(default)]
+    member: u64,
+    #[serde(default)]
+    instance: String,
+}
+
+impl DataDir {
+    /// Takes the folder, which is made if it does not exist. Blocking, but quick.
+    pub fn open(path: &Path) -> Result<Self, ServerError> {
+        fs::create_dir_all(path).map_err(io_error("make the data folder", path))?;
+        let path = fs::canonicalize(path).map_err(io_error("find the data folder", path))?;
+        let lock = lock(&path)?;
+        let node = node_file(&path)?;
+        Ok(Self {
+            path,
+            node,
+            _lock: lock,
+        })
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The folder of the log engine.
+    pub fn log(&self) -> PathBuf {
+        self.path.join("meta").join("log")
+    }
+
+    /// The folder of the state engine.
+    pub fn state(&self) -> PathBuf {
+        self.path.join("meta").join("state")
+    }
+
+    /// The folder of the block cache.
+    pub fn cache(&self) -> PathBuf {
+        self.path.join("cache")
+    }
+
+    /// The cluster that was minted with this folder.
+    pub fn cluster(&self) -> Result<ClusterId, ServerError> {
+        self.bits(&self.node.cluster, "cluster").map(ClusterId::new)
+    }
+
+    /// Its incarnation.
+    pub fn incarnation(&self) -> Incarnation {
+        Incarnation::new(self.node.incarnation)
+    }
+
+    /// This member of the metadata group.
+    pub fn member(&self) -> NodeId {
+        NodeId::new(self.node.member)
+    }
+
+    /// The block node that was minted with this folder.
+    pub fn instance(&self) -> Result<u128, ServerError> {
+        self.bits(&self.node.instance, "instance")
+    }
+
+    /// What seals credentials; the key is minted where there is none.
+    pub fn sealer(&self) -> Result<Sealer, ServerError> {
+        let path = self.path.join("cluster.key");
+        let bytes = match read_key(&path)? {
+            Some(bytes) => bytes,
+            None => mint_key(&path)?,
+        };
+        Sealer::new(&bytes).ok_or_else(|| damaged_key(&path))
+    }
+
+    fn bits(&self, text: &str, field: &str) -> Result<u128, ServerError> {
+        u128::from_str_radix(text, 16).map_err(|_| ServerError::DataFile {
+            path: self.path.join("node.json"),
+            reason: format!("{field} is not hexadecimal: restore the file from a backup"),
+        })
+    }
+}
+
+fn lock(folder: &Path) -> Result<File, ServerError> {
+    let path = folder.join("server.lock");
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .map_err(io_error("open", &path))?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            let mut text = String::new();
+            // Without a readable id the message is still true.
+            let _ = file.take(32).read_to_string(&mut text);
+            return Err(ServerError::InUse {
+                path: folder.to_owned(),
+                pid: text.trim().parse().ok(),
+            });
+        }
+        Err(error) => return Err(io_error("lock", &path)(error.into())),
+    }
+    let write = |file: &mut File| {
+        file.set_len(0)?;
+        file.rewind()?;
+        writeln!(file, "{}", std::process::id())
+    };
+    write(&mut file).map_err(io_error("write", &path))?;
+    Ok(file)
+}
+
+fn node_file(folder: &Path) -> Result<NodeFile, ServerError> {
+    let path = folder.join("node.json");
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return found_node(&path),
+        Err(error) => return Err(io_error("read", &path)(error)),
+    };
+    let node: NodeFile = serde_json::from_str(&text).map_err(|error| ServerError::DataFile {
+        path: path.clone(),
+        reason: format!("not readable ({error}): restore the file from a backup"),
+    })?;
+    if node.format > FORMAT {
+        return Err(ServerError::NewerData {
+            path: folder.to_owned(),
+            found: node.format,
+            supported: FORMAT,
+        });
+    }
+    Ok(node)
+}
+
+fn found_node(path: &Path) -> Result<NodeFile, ServerError> {
+    let node = NodeFile {
+        format: FORMAT,
+        cluster: format!("{:032x}", u128::from_le_bytes(random()?)),
+        incarnation: u64::from_le_bytes(random()?),
+        member: 1,
+        instance: format!("{:032x}", u128::from_le_bytes(random()?)),
+    };
+    let text = serde_json::to_string_pretty(&node).map_err(|error| ServerError::DataFile {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    })?;
+    write_whole(path, text.as_bytes(), 0o644)?;
+    Ok(node)
+}
+
+fn read_key(path: &Path) -> Result<Option<Vec<u8>>, ServerError> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(io_error("read", path)(error)),
+    };
+    let mode = fs::metadata(path).map_err(io_error("look at", path))?;
+    if mode.permissions().mode() & 0o077 != 0 {
+        return Err(ServerError::DataFile {
+            path: path.to_owned(),
+            reason: format!(
+                "others may read the cluster key: run `chmod 600 {}`, and change the credentials \
+                 of the mounts if somebody did",
+                path.display()
+            ),
+        });
+    }
+    let bytes = hex::decode(text.trim()).map_err(|_| damaged_key(path))?;
+    Ok(Some(bytes))
+}
+
+fn mint_key(path: &Path) -> Result<Vec<u8>, ServerError> {
+    let key: [u8; KEY_BYTES] = random()?;
+    write_whole(path, hex::encode(key).as_bytes(), 0o600)?;
+    Ok(key.to_vec())
+}
+
+fn damaged_key(path: &Path) -> ServerError {
+    ServerError::DataFile {
+        path: path.to_owned(),
+        reason: "not a cluster key: restore the file from another metadata server, or remove it \
+                 and give the mounts their credentials again with arustio fs update-mount"
+            .to_owned(),
+    }
+}
+
+/// Written under a temporary name, synced, renamed, and the folder synced.
+fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> Result<(), ServerError> {
+    let temporary = path.with_extension("new");
+    let write = || {
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(mode)
+            .open(&temporary)?;
+        file.write_all(bytes)?;
+        file.write_all(b"\n")?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)?;
+        path.parent()
+            .map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+    };
+    write().map_err(io_error("write", path))
+}
+
+/// Random bytes of the operating system.
+pub(crate) fn random<const N: usize>() -> Result<[u8; N], ServerError> {
+    let mut bytes = [0; N];
+    OsRng
+        .try_fill_bytes(&mut bytes)
+        .map_err(|error| ServerError::Start {
+            action: "get random bytes from the operating system",
+            reason: error.to_string(),
+        })?;
+    Ok(bytes)
+}
+
+fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ServerError {
+    let path = path.to_owned();
+    move |source| ServerError::Io {
+        action,
+        path,
+        source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arustio_types::{Classify as _, ErrorKind};
+
+    #[test]
+    fn a_folder_keeps_who_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = DataDir::open(folder.path()).unwrap();
+        let (cluster, instance) = (first.cluster().unwrap(), first.instance().unwrap());
+        let sealed = first.sealer().unwrap();
+        drop(first);
+        let second = DataDir::open(folder.path()).unwrap();
+        assert_eq!(second.cluster().unwrap(), cluster);
+        assert_eq!(second.instance().unwrap(), instance);
+        assert_eq!(second.sealer().unwrap().fingerprint(), sealed.fingerprint());
+        assert_eq!(second.member(), NodeId::new(1));
+    }
+
+    #[test]
+    fn a_second_server_is_refused_and_told_who_holds_the_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let _held = DataDir::open(folder.path()).unwrap();
+        let error = DataDir::open(folder.path()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Conflict);
+        let pid = format!("process {}", std::process::id());
+        assert!(error.to_string().contains(&pid), "{error}");
+    }
+
+    #[test]
+    fn a_folder_of_a_later_release_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        drop(DataDir::open(folder.path()).unwrap());
+        let path = folder.path().join("node.json");
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, text.replace("\"format\": 1", "\"format\": 9")).unwrap();
+        let error = DataDir::open(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("format 9"), "{error}");
+    }
+
+    #[test]
+    fn a_key_that_others_may_read_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = DataDir::open(folder.path()).unwrap();
+        data.sealer().unwrap();
+        let path = folder.path().join("cluster.key");
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        let error = data.sealer().unwrap_err().to_string();
+        assert!(error.contains("chmod 600"), "{error}");
+    }
+}

@@ -1,0 +1,111 @@
+//! The gRPC services: each converts, calls what it was given, converts back.
+//!
+//! Every failure leaves here as a status whose details are a [`Failure`]; every answer
+//! is counted.
+
+pub(crate) mod block;
+pub(crate) mod metadata;
+pub(crate) mod node;
+
+use std::future::Future;
+
+use arustio_proto::block::v1::block_service_server::BlockServiceServer;
+use arustio_proto::convert::{ConvertError, MAX_COMMAND, MAX_OUTCOME};
+use arustio_proto::failure::Failure;
+use arustio_proto::meta::v1::metadata_service_server::MetadataServiceServer;
+use arustio_proto::node::v1::node_service_server::NodeServiceServer;
+use arustio_types::{Classify, ErrorKind};
+use tokio::net::TcpListener;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+use tonic::{Response, Status};
+
+use crate::config::GrpcConfig;
+use crate::metrics::Metrics;
+
+/// What a message may be larger than its payload.
+const ENVELOPE: usize = 64 * 1024;
+
+/// The services of one process.
+#[derive(Debug)]
+pub(crate) struct Services {
+    pub(crate) metadata: Option<metadata::Metadata>,
+    pub(crate) node: Option<node::Nodes>,
+    pub(crate) block: Option<block::Blocks>,
+}
+
+/// Serves until it is stopped, and until the requests that are under way have ended.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    config: GrpcConfig,
+    services: Services,
+    stop: CancellationToken,
+) {
+    let chunk = size(config.block_chunk) + ENVELOPE;
+    let window = u32::try_from(config.window.get()).unwrap_or(u32::MAX);
+    let incoming = TcpIncoming::from(listener)
+        .with_nodelay(Some(true))
+        .with_keepalive(Some(config.keepalive_interval));
+    let metadata = services.metadata.map(|service| {
+        MetadataServiceServer::new(service)
+            .max_decoding_message_size(MAX_COMMAND + ENVELOPE)
+            .max_encoding_message_size(MAX_OUTCOME + ENVELOPE)
+    });
+    let node = services.node.map(NodeServiceServer::new);
+    let block = services.block.map(|service| {
+        BlockServiceServer::new(service)
+            .max_decoding_message_size(16 << 20)
+            .max_encoding_message_size(chunk)
+    });
+    let served = Server::builder()
+        .concurrency_limit_per_connection(config.concurrency_per_connection)
+        .http2_keepalive_interval(Some(config.keepalive_interval))
+        .http2_keepalive_timeout(Some(config.keepalive_timeout))
+        .initial_stream_window_size(window)
+        .initial_connection_window_size(window.saturating_mul(4))
+        .add_optional_service(metadata)
+        .add_optional_service(node)
+        .add_optional_service(block)
+        .serve_with_incoming_shutdown(incoming, stop.cancelled_owned());
+    if let Err(error) = served.await {
+        tracing::error!("gRPC is no longer served: {error}");
+    }
+}
+
+/// Times and counts a request, and turns its failure into a status.
+async fn answer<T>(
+    metrics: &Metrics,
+    method: &'static str,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<Response<T>, Status> {
+    let began = Instant::now();
+    let result = work.await;
+    let failed = result.as_ref().err().map(|failure| failure.kind);
+    metrics.request(method, failed, began.elapsed());
+    if let Err(failure) = &result {
+        let level = failure.kind;
+        tracing::debug!(method, kind = %level, "{failure}");
+    }
+    result.map(Response::new).map_err(Status::from)
+}
+
+fn refused(error: ConvertError) -> Failure {
+    Failure::of(&error)
+}
+
+/// A message that has to be there.
+fn given<W, T>(message: Option<W>, what: &str) -> Result<T, Failure>
+where
+    T: TryFrom<W>,
+    T::Error: Classify,
+{
+    let missing = || Failure::new(ErrorKind::InvalidArgument, format!("{what} is missing"));
+    let message = message.ok_or_else(missing)?;
+    T::try_from(message).map_err(|error| Failure::of(&error))
+}
+
+fn size(size: arustio_types::ByteSize) -> usize {
+    usize::try_from(size.get()).unwrap_or(usize::MAX)
+}

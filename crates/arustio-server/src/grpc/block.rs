@@ -1,0 +1,375 @@
+//! The block service over gRPC.
+//!
+//! A miss is a header without parts, a rejection is an answer. Nothing is allocated
+//! because a peer says so: what is being received, and what was read from disk for
+//! somebody, counts against byte budgets of the whole process.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use arustio_block::{
+    BlockError, BlockStore, BlockWrite, Parts, Rejection, Selector, WriteHint, WriteOutcome,
+};
+use arustio_proto::block::v1 as wire;
+use arustio_proto::block::v1::block_service_server::BlockService;
+use arustio_proto::failure::Failure;
+use arustio_types::{BlockKey, ByteSize, Checksum, ContentId, ErrorKind, MountId};
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt as _, TryStreamExt as _};
+use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{answer, given};
+use crate::metrics::Metrics;
+
+/// The unit in which byte budgets are counted.
+const GRAIN: u64 = 4096;
+
+/// The service.
+#[derive(Debug)]
+pub(crate) struct Blocks {
+    store: Arc<dyn BlockStore>,
+    identity: Identity,
+    chunk: usize,
+    receiving: Budget,
+    sending: Budget,
+    metrics: Metrics,
+}
+
+/// Who this node is.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Identity {
+    pub(crate) instance: u128,
+    pub(crate) node: Arc<Mutex<Option<arustio_types::NodeId>>>,
+}
+
+impl Blocks {
+    pub(crate) fn new(
+        store: Arc<dyn BlockStore>,
+        identity: Identity,
+        chunk: ByteSize,
+        buffer: ByteSize,
+        metrics: Metrics,
+    ) -> Self {
+        Self {
+            store,
+            identity,
+            chunk: super::size(chunk),
+            receiving: Budget::new(buffer),
+            sending: Budget::new(buffer),
+            metrics,
+        }
+    }
+}
+
+#[async_trait]
+impl BlockService for Blocks {
+    type ReadStream = BoxStream<'static, Result<wire::ReadChunk, Status>>;
+
+    async fn read(
+        &self,
+        request: Request<wire::ReadRequest>,
+    ) -> Result<Response<Self::ReadStream>, Status> {
+        let request = request.into_inner();
+        answer(&self.metrics, "block_read", self.found(request)).await
+    }
+
+    async fn write(
+        &self,
+        request: Request<Streaming<wire::WriteChunk>>,
+    ) -> Result<Response<wire::WriteResponse>, Status> {
+        let chunks = request.into_inner();
+        answer(&self.metrics, "block_write", self.take(chunks)).await
+    }
+
+    async fn stat(
+        &self,
+        request: Request<wire::StatRequest>,
+    ) -> Result<Response<wire::StatResponse>, Status> {
+        let work = async {
+            let key = given(request.into_inner().key, "the block's key")?;
+            let presence = self.store.contains(key).await.map_err(failed)?;
+            Ok(
+                presence.map_or_else(Default::default, |there| wire::StatResponse {
+                    present: there.present,
+                    block_length: there.block_len,
+                }),
+            )
+        };
+        answer(&self.metrics, "block_stat", work).await
+    }
+
+    async fn remove(
+        &self,
+        request: Request<wire::RemoveRequest>,
+    ) -> Result<Response<wire::RemoveResponse>, Status> {
+        let work = async {
+            let selector = selector(request.into_inner())?;
+            let removed = self.store.remove(selector).await.map_err(failed)?;
+            Ok(wire::RemoveResponse {
+                blocks: removed.blocks,
+                bytes: removed.bytes,
+            })
+        };
+        answer(&self.metrics, "block_remove", work).await
+    }
+
+    async fn ping(
+        &self,
+        _: Request<wire::PingRequest>,
+    ) -> Result<Response<wire::PingResponse>, Status> {
+        let tiers = self.store.usage().into_iter().map(|tier| wire::TierUsage {
+            name: tier.tier.name().to_owned(),
+            used: tier.used,
+            capacity: tier.capacity,
+            blocks: tier.blocks,
+            pinned: tier.pinned,
+            writable: tier.writable,
+        });
+        Ok(Response::new(wire::PingResponse {
+            software: concat!("arustio-server ", env!("CARGO_PKG_VERSION")).to_owned(),
+            node: self.identity.node.lock().map_or(0, |node| node.get()),
+            instance: Some(self.identity.instance.into()),
+            tiers: tiers.collect(),
+        }))
+    }
+}
+
+impl Blocks {
+    async fn found(
+        &self,
+        request: wire::ReadRequest,
+    ) -> Result<<Self as BlockService>::ReadStream, Failure> {
+        let key: BlockKey = given(request.key, "the block's key")?;
+        let wanted = request.range.unwrap_or_default();
+        let range = clipped(&key, wanted.offset, wanted.length);
+        if let Some(parts) = self.store.try_read_memory(key, range.clone()) {
+            return Ok(self.sent(parts, None));
+        }
+        // Bytes from disk are ours until they are sent; those from memory are shared.
+        let held = self.sending.wait(range.end - range.start).await;
+        let parts = self.store.read(key, range).await.map_err(failed)?;
+        Ok(self.sent(parts, held))
+    }
+
+    /// The header, then the bytes, cut into messages without copying.
+    fn sent(
+        &self,
+        parts: Parts,
+        held: Option<OwnedSemaphorePermit>,
+    ) -> <Self as BlockService>::ReadStream {
+        use wire::read_chunk::Kind;
+        let header = wire::ReadHeader {
+            parts: parts.parts.iter().map(wire_part).collect(),
+            block_length: parts.block_len,
+            epoch: 0,
+        };
+        let chunk = self.chunk;
+        let data = parts
+            .parts
+            .into_iter()
+            .flat_map(move |part| cut(part.bytes, chunk));
+        let kinds = std::iter::once(Kind::Header(header)).chain(data.map(Kind::Data));
+        stream::iter(kinds)
+            .map(move |kind| {
+                let _ = &held;
+                Ok(wire::ReadChunk { kind: Some(kind) })
+            })
+            .boxed()
+    }
+
+    async fn take(
+        &self,
+        mut chunks: Streaming<wire::WriteChunk>,
+    ) -> Result<wire::WriteResponse, Failure> {
+        let header = header(&mut chunks).await?;
+        let part = header.part.unwrap_or_default();
+        let key: BlockKey = given(header.key, "the block's key")?;
+        let end = part.offset.saturating_add(part.length);
+        if part.length == 0 || end > header.block_length || header.block_length > key.size.bytes() {
+            let message = "the bytes do not lie inside the block";
+            return Err(Failure::new(ErrorKind::InvalidArgument, message));
+        }
+        let hint = match header.hint() {
+            wire::WriteHint::Durable => WriteHint::Durable,
+            wire::WriteHint::Cache | wire::WriteHint::Unspecified => WriteHint::Cache,
+        };
+        // Filling a cache never waits: who comes too many is turned away.
+        let Some(_held) = self.receiving.try_take(part.length) else {
+            return Ok(rejected(Rejection::Busy));
+        };
+        let payload = payload(&mut chunks, part.length).await?;
+        let write = BlockWrite {
+            key,
+            offset: part.offset,
+            payload,
+            checksum: Checksum(part.crc32c),
+            block_len: header.block_length,
+            mount: MountId::new(header.mount),
+            hint,
+        };
+        Ok(match self.store.write(write).await.map_err(failed)? {
+            WriteOutcome::Stored => response(wire::WriteOutcome::Stored, String::new()),
+            WriteOutcome::AlreadyPresent => {
+                response(wire::WriteOutcome::AlreadyPresent, String::new())
+            }
+            WriteOutcome::Rejected(why) => rejected(why),
+        })
+    }
+}
+
+async fn header(chunks: &mut Streaming<wire::WriteChunk>) -> Result<wire::WriteHeader, Failure> {
+    use wire::write_chunk::Kind;
+    match next(chunks).await? {
+        Some(Kind::Header(header)) => Ok(header),
+        Some(Kind::Data(_)) | None => {
+            let message = "a write begins with its header";
+            Err(Failure::new(ErrorKind::InvalidArgument, message))
+        }
+    }
+}
+
+/// Exactly the announced bytes; room is made as they come.
+async fn payload(chunks: &mut Streaming<wire::WriteChunk>, length: u64) -> Result<Bytes, Failure> {
+    use wire::write_chunk::Kind;
+    let wrong = |message: &str| Failure::new(ErrorKind::InvalidArgument, message);
+    let mut first: Option<Bytes> = None;
+    let mut all = BytesMut::new();
+    while let Some(kind) = next(chunks).await? {
+        let Kind::Data(data) = kind else {
+            return Err(wrong("a write has one header"));
+        };
+        let before = all.len() + first.as_ref().map_or(0, Bytes::len);
+        if (before + data.len()) as u64 > length {
+            return Err(wrong("more bytes than the header announced"));
+        }
+        match first.take() {
+            // One message is kept as it came, without a copy.
+            None if all.is_empty() => first = Some(data),
+            held => {
+                all.extend_from_slice(&held.unwrap_or_default());
+                all.extend_from_slice(&data);
+            }
+        }
+    }
+    let whole = first.unwrap_or_else(|| all.freeze());
+    if whole.len() as u64 != length {
+        return Err(wrong("fewer bytes than the header announced"));
+    }
+    Ok(whole)
+}
+
+async fn next(
+    chunks: &mut Streaming<wire::WriteChunk>,
+) -> Result<Option<wire::write_chunk::Kind>, Failure> {
+    let chunk = chunks
+        .try_next()
+        .await
+        .map_err(|status| Failure::from(&status))?;
+    match chunk {
+        None => Ok(None),
+        Some(chunk) => {
+            let unknown = || Failure::new(ErrorKind::InvalidArgument, "an empty message");
+            chunk.kind.ok_or_else(unknown).map(Some)
+        }
+    }
+}
+
+fn selector(request: wire::RemoveRequest) -> Result<Selector, Failure> {
+    use wire::remove_request::Selector as Kind;
+    let missing = || Failure::new(ErrorKind::InvalidArgument, "it does not say what to remove");
+    Ok(match request.selector.ok_or_else(missing)? {
+        Kind::Block(key) => Selector::Block(given(Some(key), "the block's key")?),
+        Kind::Content(content) => Selector::Content(ContentId::new(content.into())),
+        Kind::Mount(mount) => Selector::Mount(MountId::new(mount)),
+        Kind::IdleLongerThan(idle) => Selector::Idle(idle.into()),
+    })
+}
+
+/// Bytes on their way, all requests together.
+#[derive(Debug)]
+struct Budget {
+    grains: Arc<Semaphore>,
+    most: u32,
+}
+
+impl Budget {
+    fn new(size: ByteSize) -> Self {
+        let most = u32::try_from(size.get().div_ceil(GRAIN)).unwrap_or(u32::MAX);
+        let most = most.min(u32::try_from(Semaphore::MAX_PERMITS).unwrap_or(u32::MAX));
+        Self {
+            grains: Arc::new(Semaphore::new(most as usize)),
+            most,
+        }
+    }
+
+    fn grains(&self, bytes: u64) -> u32 {
+        let grains = u32::try_from(bytes.div_ceil(GRAIN)).unwrap_or(u32::MAX);
+        grains.min(self.most)
+    }
+
+    fn try_take(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
+        let grains = self.grains(bytes);
+        Arc::clone(&self.grains).try_acquire_many_owned(grains).ok()
+    }
+
+    async fn wait(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
+        let grains = self.grains(bytes);
+        // Never closed, so this always comes.
+        Arc::clone(&self.grains)
+            .acquire_many_owned(grains)
+            .await
+            .ok()
+    }
+}
+
+fn clipped(key: &BlockKey, offset: u64, length: u64) -> Range<u64> {
+    let size = key.size.bytes();
+    let start = offset.min(size);
+    start..offset.saturating_add(length).min(size).max(start)
+}
+
+fn wire_part(part: &arustio_block::Part) -> wire::Part {
+    wire::Part {
+        offset: part.range.start,
+        length: part.bytes.len() as u64,
+        crc32c: part.checksum.0,
+    }
+}
+
+fn cut(mut bytes: Bytes, chunk: usize) -> impl Iterator<Item = Bytes> {
+    std::iter::from_fn(move || {
+        let length = bytes.len().min(chunk);
+        (length > 0).then(|| bytes.split_to(length))
+    })
+}
+
+fn response(outcome: wire::WriteOutcome, reason: String) -> wire::WriteResponse {
+    wire::WriteResponse {
+        outcome: outcome.into(),
+        reason,
+    }
+}
+
+fn rejected(why: Rejection) -> wire::WriteResponse {
+    let reason = match why {
+        Rejection::ChecksumMismatch => "the bytes do not match their checksum",
+        Rejection::Disagrees => "other bytes are here under this key",
+        Rejection::Unaligned => "the bytes cover no whole chunk",
+        Rejection::NoSpace => "nothing that may be evicted makes enough room",
+        Rejection::TooLarge => "larger than the cache",
+        Rejection::Busy => "too much is under way",
+        Rejection::Recovering => "the disk is still being read after a restart",
+        Rejection::WritesOff => "writing to disk is off for a while",
+        Rejection::NotDurable => "there is no disk to keep a promise with",
+        Rejection::Closed => "the cache is closing",
+    };
+    response(wire::WriteOutcome::Rejected, reason.to_owned())
+}
+
+fn failed(error: BlockError) -> Failure {
+    Failure::of(&error)
+}

@@ -1,0 +1,283 @@
+//! The metadata service over gRPC.
+//!
+//! Three things happen here that are nobody else's: a credential in clear is sealed
+//! before the command is proposed, and unsealed for whoever opens the mount (C1); the
+//! turn to look at a UFS is given (L4) and the age of knowledge written into answers
+//! (R3); a view of the cluster names only the nodes that live.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arustio_meta::consensus::{MonotonicClock, SystemMonotonic};
+use arustio_meta::error::StateMachineError;
+use arustio_meta::namespace::Namespace;
+use arustio_meta::store::{ReadOptions, Role, StoreStatus};
+use arustio_meta::sync_table::{Moment, SyncLimits, SyncTable};
+use arustio_meta::{Consensus, MetadataStore};
+use arustio_proto::convert;
+use arustio_proto::failure::Failure;
+use arustio_proto::meta::v1 as wire;
+use arustio_proto::meta::v1::metadata_service_server::MetadataService;
+use arustio_types::meta::credential::Credential;
+use arustio_types::meta::mount::MountEntry;
+use arustio_types::meta::query::Page;
+use arustio_types::meta::sync::SyncTurn;
+use arustio_types::meta::{Answer, Command, Consistency, FileStatus, Query, RequestContext};
+use arustio_types::{Classify as _, ErrorKind, InodeId, SystemClock, WallClock};
+use async_trait::async_trait;
+use tonic::{Request, Response, Status};
+
+use super::{answer, given, refused};
+use crate::metrics::Metrics;
+use crate::seal::Sealer;
+use crate::view::Liveness;
+
+/// The longest that a request may wait here, whatever it says.
+const LONGEST: Duration = Duration::from_secs(120);
+
+/// The service.
+#[derive(Debug, Clone)]
+pub(crate) struct Metadata(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    store: Arc<Consensus<Namespace>>,
+    sealer: Sealer,
+    syncs: SyncTable,
+    liveness: Arc<Liveness>,
+    metrics: Metrics,
+    monotonic: SystemMonotonic,
+}
+
+impl Metadata {
+    pub(crate) fn new(
+        store: Arc<Consensus<Namespace>>,
+        sealer: Sealer,
+        liveness: Arc<Liveness>,
+        metrics: Metrics,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            store,
+            sealer,
+            syncs: SyncTable::new(SyncLimits::default()),
+            liveness,
+            metrics,
+            monotonic: SystemMonotonic::new(),
+        }))
+    }
+}
+
+#[async_trait]
+impl MetadataService for Metadata {
+    async fn hello(
+        &self,
+        request: Request<wire::HelloRequest>,
+    ) -> Result<Response<wire::HelloResponse>, Status> {
+        let hello = request.into_inner();
+        answer(&self.0.metrics, "hello", self.0.hello(hello)).await
+    }
+
+    async fn propose(
+        &self,
+        request: Request<wire::ProposeRequest>,
+    ) -> Result<Response<wire::ProposeResponse>, Status> {
+        let request = request.into_inner();
+        answer(&self.0.metrics, "propose", self.0.propose(request)).await
+    }
+
+    async fn query(
+        &self,
+        request: Request<wire::QueryRequest>,
+    ) -> Result<Response<wire::QueryResponse>, Status> {
+        let request = request.into_inner();
+        answer(&self.0.metrics, "query", self.0.query(request)).await
+    }
+
+    async fn begin_sync(
+        &self,
+        request: Request<wire::BeginSyncRequest>,
+    ) -> Result<Response<wire::BeginSyncResponse>, Status> {
+        let request = request.into_inner();
+        answer(&self.0.metrics, "begin_sync", self.0.begin_sync(request)).await
+    }
+
+    async fn end_sync(
+        &self,
+        request: Request<wire::EndSyncRequest>,
+    ) -> Result<Response<wire::EndSyncResponse>, Status> {
+        let request = request.into_inner();
+        let work = async {
+            self.0.syncs.finish(request.ticket, request.looked);
+            Ok(wire::EndSyncResponse {})
+        };
+        answer(&self.0.metrics, "end_sync", work).await
+    }
+}
+
+impl Inner {
+    async fn hello(&self, _: wire::HelloRequest) -> Result<wire::HelloResponse, Failure> {
+        let identity = self.store.identity();
+        let StoreStatus { role, applied, .. } = self.store.status();
+        Ok(wire::HelloResponse {
+            software: concat!("arustio-server ", env!("CARGO_PKG_VERSION")).to_owned(),
+            command_format: convert::COMMAND_FORMAT,
+            cluster: Some(identity.cluster.get().into()),
+            incarnation: identity.incarnation.get(),
+            applied: applied.get(),
+            leading: role == Role::Leader,
+            leader: String::new(),
+        })
+    }
+
+    async fn propose(
+        &self,
+        request: wire::ProposeRequest,
+    ) -> Result<wire::ProposeResponse, Failure> {
+        let mut context: RequestContext = given(request.context, "the request's context")?;
+        context.deadline = bounded(context.deadline);
+        let command = convert::decode_command_with_secrets(&request.command).map_err(refused)?;
+        let command = self.sealed(command)?;
+        let proposed = self.store.propose(context, command).await;
+        let proposed = proposed.map_err(|error| Failure::of(&error))?;
+        Ok(wire::ProposeResponse {
+            outcome: convert::encode_outcome(&proposed.outcome).into(),
+            position: proposed.position.index.get(),
+        })
+    }
+
+    /// A credential in clear never gets past here.
+    fn sealed(&self, command: Command) -> Result<Command, Failure> {
+        let seal = |spec| {
+            let sealed = self.sealer.seal_mount(spec);
+            sealed.map_err(|error| Failure::of(&error))
+        };
+        Ok(match command {
+            Command::Mount(spec) => Command::Mount(seal(spec)?),
+            Command::UpdateMount(spec) => Command::UpdateMount(seal(spec)?),
+            other => other,
+        })
+    }
+
+    async fn query(&self, request: wire::QueryRequest) -> Result<wire::QueryResponse, Failure> {
+        let consistency: Consistency = match request.consistency {
+            Some(consistency) => given(Some(consistency), "consistency")?,
+            None => Consistency::default(),
+        };
+        let query: Query = given(request.query, "the query")?;
+        let options = ReadOptions {
+            consistency,
+            deadline: bounded(match request.deadline_millis {
+                0 => ReadOptions::DEADLINE,
+                millis => Duration::from_millis(millis),
+            }),
+        };
+        let found = self.store.query(query, options).await;
+        let found = found.map_err(|error| Failure::of(&error))?;
+        let completed = self.completed(found).await?;
+        Ok(wire::QueryResponse {
+            answer: Some((&completed).into()),
+        })
+    }
+
+    /// Adds what only this server knows: secrets, ages of knowledge, who lives.
+    async fn completed(&self, found: Answer) -> Result<Answer, Failure> {
+        Ok(match found {
+            Answer::OpenedMount { entry, .. } => self.opened(entry)?,
+            Answer::Mounts(entries) => Answer::Mounts(self.marked(entries)?),
+            Answer::Status(status) => Answer::Status(self.dated(status).await),
+            Answer::Page(page) => Answer::Page(self.dated_page(page)),
+            Answer::ClusterView(view) => Answer::ClusterView(self.liveness.living(view)),
+            other => other,
+        })
+    }
+
+    fn opened(&self, entry: MountEntry) -> Result<Answer, Failure> {
+        let secrets = match self.credential(&entry)? {
+            Credential::Sealed(sealed) => {
+                let unsealed = self.sealer.unseal(&entry.spec.path, &sealed);
+                unsealed.map_err(|error| Failure::of(&error).on(&entry.spec.path))?
+            }
+            Credential::Provider | Credential::Clear(_) => Default::default(),
+        };
+        Ok(Answer::OpenedMount { entry, secrets })
+    }
+
+    /// A listing says that a credential is set, and nothing else about it.
+    fn marked(&self, mut entries: Vec<MountEntry>) -> Result<Vec<MountEntry>, Failure> {
+        for entry in &mut entries {
+            entry.spec.credential = match self.credential(entry)? {
+                Credential::Sealed(_) => Credential::Sealed(Vec::new()),
+                Credential::Provider | Credential::Clear(_) => Credential::Provider,
+            };
+        }
+        Ok(entries)
+    }
+
+    fn credential(&self, entry: &MountEntry) -> Result<Credential, Failure> {
+        let found = self
+            .store
+            .with_state(|state| state.sealed_credential(entry.id));
+        found.map_err(|error: StateMachineError| Failure::new(error.kind(), error.to_string()))
+    }
+
+    async fn dated(&self, mut status: FileStatus) -> FileStatus {
+        if status.mount.is_none() {
+            return status;
+        }
+        let own = status
+            .is_dir()
+            .then(|| self.syncs.checked_at(status.inode, None));
+        status.checked_at = match own.flatten() {
+            Some(checked) => Some(checked),
+            None => self.checked_by_name(&status).await,
+        };
+        status
+    }
+
+    async fn checked_by_name(&self, status: &FileStatus) -> Option<arustio_types::Timestamp> {
+        let path = status.path.parent()?;
+        let options = ReadOptions::from(Consistency::Stale);
+        let parent = self.store.query(Query::Stat { path }, options).await;
+        match parent.ok()? {
+            Answer::Status(parent) => self.syncs.checked_at(parent.inode, status.path.name()),
+            _ => None,
+        }
+    }
+
+    fn dated_page(&self, mut page: Page) -> Page {
+        let dir: InodeId = page.dir.inode;
+        page.dir.checked_at = self.syncs.checked_at(dir, None);
+        for entry in &mut page.entries {
+            let own = entry
+                .is_dir()
+                .then(|| self.syncs.checked_at(entry.inode, None));
+            let by_name = || self.syncs.checked_at(dir, entry.path.name());
+            entry.checked_at = own.flatten().or_else(by_name);
+        }
+        page
+    }
+
+    async fn begin_sync(
+        &self,
+        request: wire::BeginSyncRequest,
+    ) -> Result<wire::BeginSyncResponse, Failure> {
+        let request = given(request.request, "the question")?;
+        let status = self.store.status();
+        if status.role != Role::Leader {
+            let message = "another metadata server gives the turns";
+            return Err(Failure::new(ErrorKind::Unavailable, message));
+        }
+        let now = Moment {
+            elapsed: self.monotonic.now(),
+            wall: SystemClock.now(),
+        };
+        let turn: SyncTurn = self.syncs.ask(&request, status.applied, now);
+        Ok(wire::BeginSyncResponse {
+            turn: Some((&turn).into()),
+        })
+    }
+}
+
+fn bounded(deadline: Duration) -> Duration {
+    deadline.min(LONGEST)
+}

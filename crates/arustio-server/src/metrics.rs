@@ -1,0 +1,208 @@
+//! What the daemon counts, and the text in which it is read.
+//!
+//! Names are `arustio_<crate>_<thing>_<unit>`; labels are bounded: methods, kinds of
+//! failure, tiers. Never a path.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arustio_block::BlockStore;
+use arustio_meta::store::{Role, StoreStatus};
+use arustio_types::ErrorKind;
+use parking_lot::Mutex;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+use tokio::sync::watch;
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    method: &'static str,
+    kind: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct MethodLabel {
+    method: &'static str,
+}
+
+type Seconds = Family<MethodLabel, Histogram>;
+
+/// The counters of one server.
+#[derive(Clone)]
+pub struct Metrics {
+    registry: Arc<Mutex<Registry>>,
+    requests: Family<RequestLabels, Counter>,
+    seconds: Seconds,
+    recovered: Counter,
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+impl Metrics {
+    /// Counters at zero.
+    pub fn new() -> Self {
+        let mut registry = Registry::default();
+        let requests = Family::default();
+        // From 50 µs to 26 s.
+        let seconds =
+            Seconds::new_with_constructor(|| Histogram::new(exponential_buckets(5e-5, 2.0, 20)));
+        let recovered = Counter::default();
+        registry.register(
+            "arustio_server_requests",
+            "Requests by method and kind of failure; ok is none",
+            requests.clone(),
+        );
+        registry.register_with_unit(
+            "arustio_server_request",
+            "Time to the answer, or to the first byte of a stream",
+            Unit::Seconds,
+            seconds.clone(),
+        );
+        registry.register(
+            "arustio_server_recovered",
+            "Intents and effects of others that this server brought to their end",
+            recovered.clone(),
+        );
+        Self {
+            registry: Arc::new(Mutex::new(registry)),
+            requests,
+            seconds,
+            recovered,
+        }
+    }
+
+    /// Counts an answered request.
+    pub(crate) fn request(&self, method: &'static str, failed: Option<ErrorKind>, took: Duration) {
+        let kind = failed.map_or("ok", ErrorKind::name);
+        self.requests
+            .get_or_create(&RequestLabels { method, kind })
+            .inc();
+        self.seconds
+            .get_or_create(&MethodLabel { method })
+            .observe(took.as_secs_f64());
+    }
+
+    /// Counts work of others that was finished.
+    pub(crate) fn recovered(&self, count: usize) {
+        self.recovered.inc_by(count as u64);
+    }
+
+    /// Shows the tiers of a block store, too.
+    pub(crate) fn watch_blocks(&self, store: Arc<dyn BlockStore>) {
+        let collector = Box::new(Blocks(store));
+        self.registry.lock().register_collector(collector);
+    }
+
+    /// Shows the state of the metadata node, too.
+    pub(crate) fn watch_metadata(&self, status: watch::Receiver<StoreStatus>) {
+        let collector = Box::new(Metadata(status));
+        self.registry.lock().register_collector(collector);
+    }
+
+    /// Everything in the OpenMetrics text format.
+    pub fn text(&self) -> Result<String, fmt::Error> {
+        let mut text = String::new();
+        encode(&mut text, &self.registry.lock())?;
+        Ok(text)
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[derive(Debug)]
+struct Blocks(Arc<dyn BlockStore>);
+
+impl Collector for Blocks {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let tiers = self.0.metrics();
+        let names = tiers.first().into_iter().flat_map(|tier| tier.values());
+        for (position, (name, _)) in names.enumerate() {
+            let short = name.trim_end_matches("_total");
+            let kind = prometheus_client::metrics::MetricType::Counter;
+            let mut family =
+                encoder.encode_descriptor(short, "Counted by the block cache", None, kind)?;
+            for tier in &tiers {
+                let Some((_, value)) = tier.values().nth(position) else {
+                    continue;
+                };
+                let labels = [("tier", tier.tier.name())];
+                ConstCounter::new(value).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        self.usage(encoder)
+    }
+}
+
+impl Blocks {
+    fn usage(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let usage = self.0.usage();
+        let gauges: [(&str, &str, fn(&arustio_block::TierUsage) -> u64); 4] = [
+            (
+                "arustio_block_capacity_bytes",
+                "Bytes that a tier may use",
+                |tier| tier.capacity,
+            ),
+            (
+                "arustio_block_used_bytes",
+                "Bytes that a tier uses",
+                |tier| tier.used,
+            ),
+            ("arustio_block_blocks", "Blocks in a tier", |tier| {
+                tier.blocks
+            }),
+            (
+                "arustio_block_pinned_bytes",
+                "Bytes that may not be evicted",
+                |tier| tier.pinned,
+            ),
+        ];
+        for (name, help, value) in gauges {
+            let kind = prometheus_client::metrics::MetricType::Gauge;
+            let mut family = encoder.encode_descriptor(name, help, None, kind)?;
+            for tier in &usage {
+                let labels = [("tier", tier.tier.name())];
+                let value = i64::try_from(value(tier)).unwrap_or(i64::MAX);
+                ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+struct Metadata(watch::Receiver<StoreStatus>);
+
+impl Collector for Metadata {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let status = *self.0.borrow();
+        let gauges = [
+            (
+                "arustio_meta_leading",
+                "1 while this member leads",
+                u64::from(status.role == Role::Leader),
+            ),
+            ("arustio_meta_term", "The current term", status.term),
+        ];
+        for (name, help, value) in gauges {
+            let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+            let encoder = encoder.encode_descriptor(name, help, None, gauge.metric_type())?;
+            gauge.encode(encoder)?;
+        }
+        Ok(())
+    }
+}

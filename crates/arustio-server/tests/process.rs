@@ -1,0 +1,150 @@
+//! The program itself: its first line, its signals, its exit codes.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// A running program that does not outlive its test.
+struct Daemon {
+    child: Child,
+    out: BufReader<ChildStdout>,
+    ready: String,
+}
+
+impl Daemon {
+    fn start(data: &Path) -> Self {
+        let mut child = command(data).spawn().unwrap();
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        let mut ready = String::new();
+        out.read_line(&mut ready).unwrap();
+        Self { child, out, ready }
+    }
+
+    /// The word behind another one in the first line.
+    fn word_after(&self, name: &str) -> &str {
+        let mut words = self.ready.split_whitespace();
+        words.find(|word| *word == name).unwrap();
+        words.next().unwrap()
+    }
+
+    /// Sends a signal, waits, and returns the exit code and stderr.
+    fn end(mut self, signal: Signal) -> (Option<i32>, String) {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, signal).unwrap();
+        let code = self.child.wait().unwrap().code();
+        let mut text = String::new();
+        let mut err = self.child.stderr.take().unwrap();
+        err.read_to_string(&mut text).unwrap();
+        let mut rest = String::new();
+        self.out.read_to_string(&mut rest).unwrap();
+        assert!(
+            rest.is_empty(),
+            "only the first line goes to stdout: {rest}"
+        );
+        (code, text)
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // It has ended unless a test failed.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn command(data: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_arustio-server"));
+    command
+        .env_clear()
+        .args(["--listen", "127.0.0.1:0", "--data-dir"])
+        .arg(data)
+        .env("ARUSTIO_BLOCK__DISK__CAPACITY", "64MiB")
+        .env("ARUSTIO_BLOCK__MEMORY__CAPACITY", "8MiB")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+fn output(data: &Path, more: &[&str]) -> Output {
+    command(data).args(more).output().unwrap()
+}
+
+#[test]
+fn it_says_where_it_is_and_ends_with_0_on_sigterm_and_sigint() {
+    let folder = tempfile::tempdir().unwrap();
+    for signal in [Signal::TERM, Signal::INT] {
+        let daemon = Daemon::start(folder.path());
+        assert!(
+            daemon.ready.starts_with("ready: grpc 127.0.0.1:"),
+            "{}",
+            daemon.ready
+        );
+        assert_eq!(daemon.word_after("frames"), "off");
+        assert_eq!(daemon.word_after("cache"), "8MiB+64MiB");
+        for port in [daemon.word_after("grpc"), daemon.word_after("http")] {
+            std::net::TcpStream::connect(port).unwrap();
+        }
+        let (code, text) = daemon.end(signal);
+        assert_eq!(code, Some(0), "{text}");
+        assert!(!text.contains("WARN") && !text.contains("ERROR"), "{text}");
+    }
+}
+
+#[test]
+fn a_second_one_on_the_same_folder_says_who_has_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let daemon = Daemon::start(folder.path());
+    let second = output(folder.path(), &[]);
+    let text = String::from_utf8(second.stderr).unwrap();
+    assert_eq!(second.status.code(), Some(6), "{text}");
+    assert!(text.contains("error[Conflict]: "), "{text}");
+    assert!(text.contains(&daemon.child.id().to_string()), "{text}");
+    daemon.end(Signal::TERM);
+}
+
+#[test]
+fn it_starts_again_after_being_killed() {
+    let folder = tempfile::tempdir().unwrap();
+    let daemon = Daemon::start(folder.path());
+    daemon.end(Signal::KILL);
+    let daemon = Daemon::start(folder.path());
+    assert!(daemon.ready.starts_with("ready: "), "{}", daemon.ready);
+    assert_eq!(daemon.end(Signal::TERM).0, Some(0));
+}
+
+#[test]
+fn settings_are_printed_with_their_sources_and_mistakes_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let printed = output(folder.path(), &["--print-config"]);
+    assert!(printed.status.success());
+    let text = String::from_utf8(printed.stdout).unwrap();
+    let variable = "capacity = \"64MiB\"  # environment ARUSTIO_BLOCK__DISK__CAPACITY";
+    assert!(text.contains(variable), "{text}");
+    assert!(!folder.path().join("node.json").exists());
+
+    let mut wrong = command(folder.path());
+    let wrong = wrong.env("ARUSTIO_SERVER__LITSEN", "x").output().unwrap();
+    let text = String::from_utf8(wrong.stderr).unwrap();
+    assert_eq!(wrong.status.code(), Some(2), "{text}");
+    assert!(text.contains("did you mean `listen`?"), "{text}");
+
+    let open = output(folder.path(), &["--http-listen", "0.0.0.0:0"]);
+    let text = String::from_utf8(open.stderr).unwrap();
+    assert_eq!(open.status.code(), Some(2), "{text}");
+    assert!(text.contains("--insecure"), "{text}");
+}
+
+#[test]
+fn it_says_which_version_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let version = output(folder.path(), &["--version"]);
+    let text = String::from_utf8(version.stdout).unwrap();
+    assert_eq!(
+        text.trim(),
+        concat!("arustio-server ", env!("CARGO_PKG_VERSION"))
+    );
+}
