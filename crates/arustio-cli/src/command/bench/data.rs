@@ -49,11 +49,12 @@ pub(super) async fn read(
         readers.push(reader);
     }
     let started = Instant::now();
-    let work = readers.iter().enumerate().map(|(n, reader)| async {
+    let plan = &plan;
+    let work = readers.iter().zip(0..).map(|(reader, seed)| async move {
         if plan.random {
-            random(&**reader, &plan, n as u64).await
+            random(&**reader, plan, seed).await
         } else {
-            sequential(&**reader, &plan).await
+            sequential(&**reader, plan).await
         }
     });
     let done = try_join_all(work).await?;

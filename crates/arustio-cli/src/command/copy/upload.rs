@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use arustio_client::{CreateOptions, FileSystem, FileWriter, FsError, ReadStats};
+use arustio_client::{CreateOptions, FileSystem, FsError, ReadStats};
 use arustio_types::{ErrorKind, FsPath};
 use bytes::BytesMut;
 use futures::{StreamExt, stream};
