@@ -14,6 +14,7 @@ pub mod config;
 pub mod error;
 pub mod key;
 pub mod layer;
+pub mod local;
 pub mod memory;
 pub mod metrics;
 #[cfg(feature = "s3")]

@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use crate::config::{LimitConfig, RetryConfig, UfsOptions};
 use crate::error::{ConfigError, Result};
 use crate::layer::{Limit, Metered, Retry, Rooted, UfsMetrics};
+use crate::local::LocalProvider;
 use crate::memory::{MemoryStore, MemoryUfs};
 use crate::ufs::UnderFileSystem;
 use crate::uri::{Scheme, UfsUri};
@@ -121,8 +122,9 @@ impl UfsRegistry {
     /// retries and the generation of memory stores.
     pub fn with_all(seed: u64) -> Self {
         let clock: Arc<dyn WallClock> = Arc::new(SystemClock);
-        let memory = Arc::new(MemoryProvider::new(seed, clock));
-        let registry = Self::new(seed).with(memory);
+        let memory = Arc::new(MemoryProvider::new(seed, Arc::clone(&clock)));
+        let local = Arc::new(LocalProvider::new(clock));
+        let registry = Self::new(seed).with(memory).with(local);
         #[cfg(feature = "s3")]
         let registry = registry.with(Arc::new(crate::object::S3Provider));
         registry
