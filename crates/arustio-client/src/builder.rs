@@ -194,9 +194,7 @@ impl Builder {
         );
         Ok(ArustioFileSystem(Arc::new(Client {
             budget: Budget::new(config.read.buffer.get()),
-            mounts: Mounts::new(registry, self.environment),
-            process: format!("process {:032x}", entropy.bits()),
-            host: self.host,
+            mounts: Mounts::new(registry, self.environment, self.host),
             metadata,
             sessions,
             blocks,

@@ -43,10 +43,6 @@ pub(crate) struct Client {
     pub(crate) entropy: Arc<Entropy>,
     pub(crate) notice: Notice,
     pub(crate) tasks: Tasks,
-    /// The name of this host, where the caller said it.
-    pub(crate) host: Option<String>,
-    /// Tells this process from every other one.
-    pub(crate) process: String,
 }
 
 impl std::fmt::Debug for Client {

@@ -10,6 +10,7 @@ use arustio_types::meta::credential::Credential;
 use arustio_types::meta::mount::{MountCapabilities, MountEntry, MountSpec};
 use arustio_types::meta::{Answer, Command, Consistency, Outcome, Query};
 use arustio_types::{ErrorKind, FsPath};
+use arustio_ufs::probe::probe;
 use arustio_ufs::registry::OpenRequest;
 use arustio_ufs::uri::Scheme;
 use arustio_ufs::{ListOptions, UnderFileSystem};
@@ -20,6 +21,7 @@ use crate::client::{Client, unexpected};
 use crate::command::Depth;
 use crate::error::{FsError, Result};
 use crate::fs::{MountCheck, MountOutcome, MountRequest, UnmountSummary};
+use crate::job::SMALL_REQUEST;
 use crate::metadata::session;
 
 impl Client {
@@ -110,8 +112,8 @@ impl Client {
     fn spec(&self, request: &MountRequest, open: &OpenRequest) -> MountSpec {
         let secret = &open.options.secret;
         let bound_to = match open.uri.scheme() {
-            Scheme::File => self.host.clone(),
-            Scheme::Mem => Some(self.process.clone()),
+            Scheme::File => self.mounts.host.clone(),
+            Scheme::Mem => Some(self.mounts.process.clone()),
             Scheme::S3 | Scheme::Gcs | Scheme::Azure => None,
         };
         MountSpec {
@@ -142,13 +144,24 @@ impl Client {
         }
     }
 
+    /// Tries a store: a listing, and where it may be written, what it obeys (U7).
     async fn measure(&self, open: &OpenRequest, readonly: bool) -> Result<MountCheck> {
         let ufs = self.mounts.open(open)?;
-        let tried = reach(&*ufs).await?;
-        let _ = readonly;
+        let mut tried = vec![reach(&*ufs).await?];
+        let off = open.options.flag("probe").map_err(FsError::caused_by)? == Some(false);
+        let capabilities = if readonly || off {
+            tried.push("write: not tried".to_owned());
+            ufs.capabilities()
+        } else {
+            let random = self.entropy.bits();
+            let probed = probe(&*ufs, random, SMALL_REQUEST).await;
+            let capabilities = probed.map_err(FsError::caused_by)?;
+            tried.push("write, read, copy and delete of an object of its own: yes".to_owned());
+            capabilities
+        };
         Ok(MountCheck {
             uri: open.uri.to_string(),
-            capabilities: ufs.capabilities().to_mount(),
+            capabilities: capabilities.to_mount(),
             tried,
         })
     }
@@ -162,14 +175,14 @@ impl Client {
 }
 
 /// One listing of one name: is anybody there, and may we?
-async fn reach(ufs: &dyn UnderFileSystem) -> Result<Vec<String>> {
+async fn reach(ufs: &dyn UnderFileSystem) -> Result<String> {
     let mut pages = ufs.list(ListOptions {
         limit: Some(1),
         ..ListOptions::default()
     });
     match pages.next().await {
         Some(Err(error)) => Err(FsError::caused_by(error)),
-        Some(Ok(_)) | None => Ok(vec!["list: yes".to_owned()]),
+        Some(Ok(_)) | None => Ok("list: yes".to_owned()),
     }
 }
 

@@ -10,13 +10,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arustio_types::meta::credential::SecretOptions;
-use arustio_types::meta::mount::MountEntry;
+use arustio_types::meta::mount::{MountEntry, MountSpec};
 use arustio_types::meta::{Answer, Consistency, Query};
 use arustio_types::{Classify, ErrorKind, FsPath, MountId, UfsKey};
 use arustio_ufs::config::UfsOptions;
 use arustio_ufs::key::{directory_key, file_key};
 use arustio_ufs::registry::{Environment, OpenRequest, UfsRegistry};
-use arustio_ufs::uri::UfsUri;
+use arustio_ufs::uri::{Scheme, UfsUri};
 use arustio_ufs::{UfsError, UnderFileSystem};
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -32,6 +32,10 @@ const MOUNT_AGE: Duration = Duration::from_secs(60);
 pub(crate) struct Mounts {
     registry: Arc<UfsRegistry>,
     environment: Environment,
+    /// The name of this host, where the caller said it.
+    pub(crate) host: Option<String>,
+    /// Tells this process from others.
+    pub(crate) process: String,
     open: Mutex<HashMap<MountId, (Instant, Arc<Mounted>)>>,
 }
 
@@ -44,8 +48,15 @@ pub(crate) struct Mounted {
 }
 
 impl Mounts {
-    pub(crate) fn new(registry: Arc<UfsRegistry>, environment: Environment) -> Self {
+    pub(crate) fn new(
+        registry: Arc<UfsRegistry>,
+        environment: Environment,
+        host: Option<String>,
+    ) -> Self {
+        let of = host.as_deref().unwrap_or("this host");
         Self {
+            process: format!("process {} of {of}", std::process::id()),
+            host,
             registry,
             environment,
             open: Mutex::default(),
@@ -72,6 +83,23 @@ impl Mounts {
         self.open.lock().remove(&mount);
     }
 
+    /// Another host or process has other bytes under the same URI (U8).
+    fn check_bound(&self, uri: &UfsUri, spec: &MountSpec) -> Result<()> {
+        let here = match uri.scheme() {
+            Scheme::File => self.host.as_deref(),
+            Scheme::Mem => Some(self.process.as_str()),
+            Scheme::S3 | Scheme::Gcs | Scheme::Azure => None,
+        };
+        match (&spec.bound_to, here) {
+            (Some(bound), Some(here)) if bound != here => Err(FsError::on(
+                ErrorKind::Unsupported,
+                &spec.path,
+                format!("{} exists only on {bound}; use it from there", spec.uri),
+            )),
+            _ => Ok(()),
+        }
+    }
+
     fn kept(&self, mount: MountId) -> Option<(Instant, Arc<Mounted>)> {
         self.open.lock().get(&mount).cloned()
     }
@@ -84,8 +112,10 @@ impl Mounts {
 
     fn open_entry(&self, entry: MountEntry, secrets: SecretOptions) -> Result<Mounted> {
         let spec = &entry.spec;
+        let uri = UfsUri::parse(&spec.uri).map_err(FsError::caused_by)?;
+        self.check_bound(&uri, spec)?;
         let request = OpenRequest {
-            uri: UfsUri::parse(&spec.uri).map_err(FsError::caused_by)?,
+            uri,
             options: UfsOptions::from_mount(&spec.options, &secrets),
             measured: Some(spec.capabilities.clone()),
             environment: self.environment.clone(),

@@ -35,7 +35,7 @@ use crate::resolve::Mounted;
 
 /// How long to wait for somebody else's look before looking as well.
 const LONGEST_TURN: Duration = Duration::from_secs(30);
-/// "Any age will do" for a service that counts milliseconds.
+/// Any age will do.
 const ANY_AGE: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 /// A directory that is about to be looked at.
@@ -263,7 +263,7 @@ impl Client {
         loop {
             let request = SyncRequest {
                 target: target.clone(),
-                max_age: Some(max_age),
+                max_age: (max_age < ANY_AGE).then_some(max_age),
             };
             let asked = Instant::now();
             match self.metadata.begin_sync(request).await? {

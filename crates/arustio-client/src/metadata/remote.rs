@@ -376,7 +376,7 @@ impl MetadataClient for RemoteMetadata {
         let bytes = bytes::Bytes::from(encode_command_with_secrets(command));
         let propose = wire::ProposeRequest {
             context: Some(context.into()),
-            command: bytes.into(),
+            command: bytes,
         };
         let proposed = self
             .call(context.deadline, |mut channel, left| {

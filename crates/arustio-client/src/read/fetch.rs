@@ -69,7 +69,7 @@ impl Fetcher {
         let reads = blocks.map(|slice| {
             let key = self.key(slice.index);
             async move {
-                let parts = self.from_node(key, slice.range.clone()).await;
+                let parts = self.ask_node(key, slice.range.clone()).await;
                 let place = move |part: BlockPart| Piece {
                     at: key.start() + part.offset,
                     bytes: part.bytes,
@@ -89,7 +89,7 @@ impl Fetcher {
         pieces
     }
 
-    async fn from_node(&self, key: BlockKey, range: Range<u64>) -> Vec<BlockPart> {
+    async fn ask_node(&self, key: BlockKey, range: Range<u64>) -> Vec<BlockPart> {
         let Ok(view) = self.client.metadata.cluster_view().await else {
             return Vec::new();
         };
@@ -125,7 +125,7 @@ impl Fetcher {
     }
 
     /// Streams a range from the store; the bytes also go to the nodes.
-    pub(crate) async fn from_ufs(
+    pub(crate) async fn ask_ufs(
         &self,
         range: Range<u64>,
     ) -> Result<impl Stream<Item = Result<Piece>> + Send + use<>> {
@@ -264,7 +264,7 @@ impl Cutter {
             let take = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
             self.pieces.push(bytes.split_to(take));
             self.at += take as u64;
-            if self.at % size == 0 {
+            if self.at.is_multiple_of(size) {
                 cuts.push(self.finish(pin));
             }
         }

@@ -137,7 +137,7 @@ impl Handle {
         };
         let mut pieces = fetcher.cached(&range).await;
         let gaps = plan::gaps(&range, pieces.iter().map(Piece::range));
-        pieces.extend(from_ufs(fetcher, &range, &gaps, grid).await?);
+        pieces.extend(fetch_gaps(fetcher, &range, &gaps, grid).await?);
         pieces.sort_by_key(|piece| piece.at);
         let whole = plan::gaps(&range, pieces.iter().map(Piece::range)).is_empty();
         debug_assert!(whole, "gaps were fetched");
@@ -146,7 +146,7 @@ impl Handle {
 }
 
 /// Fetches the gaps of a range; only what lies in a gap is returned.
-async fn from_ufs(
+async fn fetch_gaps(
     fetcher: &Fetcher,
     range: &Range<u64>,
     gaps: &[Range<u64>],
@@ -155,7 +155,7 @@ async fn from_ufs(
     // Nothing behind the last block of the range is asked for.
     let wide = plan::widen(gaps, grid, fetcher.pin.length());
     let reads = futures::stream::iter(wide).map(|wide| async move {
-        let pieces = fetcher.from_ufs(wide).await?;
+        let pieces = fetcher.ask_ufs(wide).await?;
         pieces.try_collect::<Vec<Piece>>().await
     });
     let fetched: Vec<Vec<Piece>> = reads.buffered(GAPS_AT_ONCE).try_collect().await?;

@@ -67,9 +67,7 @@ impl Flow {
     async fn next(&mut self) -> Option<Result<Bytes>> {
         while !self.ended {
             self.fill_window();
-            let Some(head) = self.active.front_mut() else {
-                return None;
-            };
+            let head = self.active.front_mut()?;
             match head.bytes.recv().await {
                 Some(Ok(bytes)) => {
                     self.handle.returned();
@@ -150,9 +148,9 @@ async fn fetch(
             hand_on(piece);
         }
         let grid = fetcher.client.config.read.min_fetch.get();
-        let wide = plan::widen(&[gap.clone()], grid, fetcher.pin.length());
+        let wide = plan::widen(std::slice::from_ref(&gap), grid, fetcher.pin.length());
         let wide = wide.into_iter().next().unwrap_or(gap.clone());
-        let pieces = fetcher.from_ufs(wide).await?;
+        let pieces = fetcher.ask_ufs(wide).await?;
         pin_mut!(pieces);
         while let Some(piece) = pieces.next().await {
             if let Some(piece) = piece?.within(&gap) {

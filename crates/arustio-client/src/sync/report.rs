@@ -22,7 +22,7 @@ impl Client {
         let begun = async move {
             let look = self.look_dir(&path).await?;
             let mounted = self.mounted(look.mount).await?;
-            Ok::<_, FsError>(findings(mounted, path)?)
+            findings(mounted, path)
         };
         futures::stream::once(begun).try_flatten().boxed()
     }
