@@ -1,8 +1,8 @@
 //! The disk tier: blocks as checksummed files that survive a restart.
 //!
-//! [`format`] says what a file looks like, [`backend`] what a disk is, `files` what is
-//! done to files and in which order it is checked, `index` what is known without
-//! touching the disk, `recovery` how that is learned again, `space` when writing stops.
+//! `format` says what a file looks like, `backend` what a disk is, `files` what is done
+//! to files and in which order it is checked, `index` what is known without touching the
+//! disk, `recovery` how that is learned again, `space` when writing stops.
 //! This file is the async surface: it bounds the work, and closes in order.
 //!
 //! A partial block is a file with fewer chunks: adding to it writes the union to a new
@@ -45,8 +45,8 @@ mod pool;
 mod recovery;
 mod space;
 
-pub use backend::{DiskBackend, DiskFile, LocalDisk};
 pub(crate) use backend::remembered_capacity;
+pub use backend::{DiskBackend, DiskFile, LocalDisk};
 
 use files::Files;
 use index::Catalog;

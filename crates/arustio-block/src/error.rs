@@ -86,7 +86,9 @@ pub enum BlockError {
         source: crate::source::SourceError,
     },
     /// A fetch was asked of a node that has no source.
-    #[error("this node reads no UFS itself (fill = client): block {key} has to be filled by the client")]
+    #[error(
+        "this node reads no UFS itself (fill = client): block {key} has to be filled by the client"
+    )]
     NoSource {
         /// The block.
         key: BlockKey,
@@ -103,13 +105,13 @@ fn holder(pid: Option<u32>) -> String {
 impl Classify for BlockError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::BlockLength { .. }
-            | Self::OutOfBlock { .. }
-            | Self::Setting { .. } => ErrorKind::InvalidArgument,
+            Self::BlockLength { .. } | Self::OutOfBlock { .. } | Self::Setting { .. } => {
+                ErrorKind::InvalidArgument
+            }
             Self::Locked { .. } => ErrorKind::Conflict,
             Self::Directory { .. } | Self::Probe { .. } | Self::Pin { .. } | Self::Closed => {
                 ErrorKind::Unavailable
-            },
+            }
             Self::Fetch { source, .. } => source.kind(),
             Self::NoSource { .. } => ErrorKind::Unsupported,
         }

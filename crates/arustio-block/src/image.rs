@@ -59,7 +59,11 @@ impl Run {
             touched.clone().all(|at| self.verify(at)).then_some(())?;
             let bytes = slice(local);
             let checksum = chunk::checksum(&bytes);
-            return Some(Part { range, bytes, checksum });
+            return Some(Part {
+                range,
+                bytes,
+                checksum,
+            });
         }
         let middle = chunk::bytes_of(&whole, len);
         let sums = &self.sums[whole.start as usize..whole.end as usize];
@@ -89,7 +93,6 @@ impl Run {
     }
 }
 
-
 /// Chunks of one block.
 #[derive(Debug, Clone)]
 pub(crate) struct Image {
@@ -107,24 +110,31 @@ impl Image {
     /// Checks a write and cuts it into chunks. The bytes are not copied.
     pub(crate) fn of_write(write: &BlockWrite) -> Result<Result<Image, Rejection>, BlockError> {
         check(write)?;
-        if chunk::checksum(&write.payload) != write.checksum {
-            return Ok(Err(Rejection::ChecksumMismatch));
-        }
         let range = write.range();
         let chunks = chunk::covered(&range, write.block_len);
-        if chunks.is_empty() {
-            return Ok(Err(Rejection::Unaligned));
-        }
         let kept = chunk::bytes_of(&chunks, write.block_len);
-        if write.hint == WriteHint::Durable && kept != range {
+        let local =
+            kept.start.max(range.start) - range.start..kept.end.max(range.start) - range.start;
+        let bytes = write
+            .payload
+            .slice(local.start as usize..local.end as usize);
+        let sums = chunk::sums(&bytes);
+        let whole = kept == range;
+        let arrived = if whole {
+            Checksum(chunk::combine(&sums, bytes.len() as u64))
+        } else {
+            chunk::checksum(&write.payload)
+        };
+        if arrived != write.checksum {
+            return Ok(Err(Rejection::ChecksumMismatch));
+        }
+        if chunks.is_empty() || (write.hint == WriteHint::Durable && !whole) {
             return Ok(Err(Rejection::Unaligned));
         }
-        let local = kept.start - range.start..kept.end - range.start;
-        let bytes = write.payload.slice(local.start as usize..local.end as usize);
         let run = Run {
             first: chunks.start,
-            sums: chunk::sums(&bytes),
             bytes,
+            sums,
         };
         Ok(Ok(Image {
             key: write.key,

@@ -101,10 +101,18 @@ impl MemoryTier {
         }
     }
 
-    /// Sets aside memory for what others hold on behalf of the cache (the index of the
-    /// disk tier); the blocks get the rest.
-    pub(crate) fn set_aside(&self, bytes: u64) {
+    /// Counts `bytes` that others hold on behalf of the cache (the index of the disk
+    /// tier) and keeps as much again free, since such things grow by doubling.
+    pub(crate) fn count_aside(&self, bytes: u64, overflow: Overflow<'_>) {
         self.budget.aside.store(bytes, Ordering::Relaxed);
+        while self.budget.used() > self.budget.capacity() {
+            let Some(victim) = self.evict_one() else {
+                return;
+            };
+            if victim.dirty {
+                overflow(victim.image);
+            }
+        }
     }
 
     pub(crate) fn lookup(&self, key: BlockKey, range: &Range<u64>) -> Option<Image> {
@@ -182,10 +190,7 @@ impl MemoryTier {
         let Some(entry) = state.blocks.get(&image.key) else {
             return Ok(image.runs.clone());
         };
-        entry
-            .image
-            .news_in(image)
-            .map_err(|_| Rejection::Disagrees)
+        entry.image.news_in(image).map_err(|_| Rejection::Disagrees)
     }
 
     /// Adds runs that were copied outside the lock; whatever somebody else added
@@ -508,8 +513,10 @@ impl Budget {
         }
     }
 
+    /// What is left for blocks.
     fn capacity(&self) -> u64 {
-        self.total.saturating_sub(self.aside.load(Ordering::Relaxed))
+        let aside = self.aside.load(Ordering::Relaxed);
+        self.total.saturating_sub(aside.saturating_mul(2))
     }
 
     fn used(&self) -> u64 {

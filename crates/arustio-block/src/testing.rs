@@ -20,8 +20,8 @@ pub fn content_bytes(content: ContentId, start: u64, len: u64) -> Bytes {
     let mut seed = Seed::new(content.get() as u64);
     let salt = seed.next();
     let byte = |at: u64| {
-        let mixed = (at / 8 ^ salt).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        (mixed ^ mixed >> 29).to_le_bytes()[(at % 8) as usize]
+        let mixed = ((at / 8) ^ salt).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (mixed ^ (mixed >> 29)).to_le_bytes()[(at % 8) as usize]
     };
     (start..start + len).map(byte).collect()
 }
@@ -63,13 +63,16 @@ impl Seed {
     }
 
     /// The next number.
-    #[expect(clippy::should_implement_trait, reason = "an endless stream is no iterator here")]
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "an endless stream is no iterator here"
+    )]
     pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
-        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ z >> 31
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
     }
 
     /// A number below `bound`, which is not 0.

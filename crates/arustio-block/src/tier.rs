@@ -96,8 +96,9 @@ impl TieredStore {
 
 impl Inner {
     /// The index of the disk tier lives in memory, so it counts there.
-    fn count_index(&self) {
-        self.memory.set_aside(self.disk.index_memory());
+    fn count_index(self: &Arc<Self>) {
+        let bytes = self.disk.index_memory();
+        self.memory.count_aside(bytes, &|victim| self.spill(victim));
     }
 
     /// Sends a block to disk in the background, if there is room on the way.
@@ -148,7 +149,7 @@ impl Inner {
     }
 
     /// A block that was removed while it was on its way is removed again.
-    async fn arrive(&self, key: BlockKey, bytes: u64) {
+    async fn arrive(self: &Arc<Self>, key: BlockKey, bytes: u64) {
         let spill = {
             let mut spills = self.spills.lock();
             spills.bytes -= bytes;
@@ -174,9 +175,8 @@ impl Inner {
     }
 
     fn keep(self: &Arc<Self>, image: &Image, dirty: bool) -> WriteOutcome {
-        let kept = self
-            .memory
-            .keep(image, dirty, &|victim| self.spill(victim));
+        self.count_index();
+        let kept = self.memory.keep(image, dirty, &|victim| self.spill(victim));
         let complete = kept.completed.then(|| self.memory.dirty_image(image.key));
         if let Some(image) = complete.flatten() {
             self.spill(image);
@@ -321,10 +321,7 @@ impl BlockStore for TieredStore {
     }
 
     fn usage(&self) -> Vec<TierUsage> {
-        vec![
-            self.inner.memory.tier_usage(),
-            self.inner.disk.tier_usage(),
-        ]
+        vec![self.inner.memory.tier_usage(), self.inner.disk.tier_usage()]
     }
 
     fn metrics(&self) -> Vec<TierMetrics> {

@@ -1,4 +1,5 @@
 //! The program `arustio-server`; everything it does is in the library.
+#![forbid(unsafe_code)]
 
 use std::process::ExitCode;
 

@@ -40,7 +40,6 @@ pub struct Metrics {
     registry: Arc<Mutex<Registry>>,
     requests: Family<RequestLabels, Counter>,
     seconds: Seconds,
-    recovered: Counter,
 }
 
 impl fmt::Debug for Metrics {
@@ -57,7 +56,6 @@ impl Metrics {
         // From 50 µs to 26 s.
         let seconds =
             Seconds::new_with_constructor(|| Histogram::new(exponential_buckets(5e-5, 2.0, 20)));
-        let recovered = Counter::default();
         registry.register(
             "arustio_server_requests",
             "Requests by method and kind of failure; ok is none",
@@ -69,16 +67,10 @@ impl Metrics {
             Unit::Seconds,
             seconds.clone(),
         );
-        registry.register(
-            "arustio_server_recovered",
-            "Intents and effects of others that this server brought to their end",
-            recovered.clone(),
-        );
         Self {
             registry: Arc::new(Mutex::new(registry)),
             requests,
             seconds,
-            recovered,
         }
     }
 
@@ -91,11 +83,6 @@ impl Metrics {
         self.seconds
             .get_or_create(&MethodLabel { method })
             .observe(took.as_secs_f64());
-    }
-
-    /// Counts work of others that was finished.
-    pub(crate) fn recovered(&self, count: usize) {
-        self.recovered.inc_by(count as u64);
     }
 
     /// Shows the tiers of a block store, too.

@@ -179,6 +179,9 @@ async fn behind_our_back(stage: &Stage, table: &mut Table) -> Result<()> {
     let key = ObjectPath::from("from-outside/hello.txt");
     let content = b"put into the bucket by somebody else\n".to_vec();
     store.put(&key, content.clone().into()).await?;
+    // Knowledge of a listing may be a minute old; this looks now.
+    let command = ["fs", "sync", "/data"];
+    step(stage, table, "look at the bucket now", &command).await?;
     let started = Instant::now();
     let shown = stage
         .cli

@@ -22,9 +22,7 @@ use crate::config::CheckedDisk;
 use crate::error::BlockError;
 use crate::image::{Image, Run, clip};
 use crate::metrics::Counters;
-use crate::store::{
-    Borrowed, BorrowedFile, Presence, Rejection, Removed, Selector, WriteOutcome,
-};
+use crate::store::{Borrowed, BorrowedFile, Presence, Rejection, Removed, Selector, WriteOutcome};
 
 #[derive(Debug)]
 pub(crate) struct Files {
@@ -129,8 +127,9 @@ impl Files {
                 }
             }
         }
-        let removed = self.unlink(key);
-        claim.forget(removed.is_ok());
+        if self.unlink(key).is_ok() {
+            claim.forget();
+        }
     }
 
     /// Whether the block may be the only copy; then an error that may pass is no reason
@@ -195,7 +194,10 @@ impl Files {
         let entry = claim.publish(facts);
         self.counters.recovered.add(1);
         drop(claim);
-        self.note_eviction(self.catalog.shrink(&|victim, bytes| self.evict(victim, bytes)));
+        self.note_eviction(
+            self.catalog
+                .shrink(&|victim, bytes| self.evict(victim, bytes)),
+        );
         Some(entry)
     }
 
@@ -234,7 +236,11 @@ impl Files {
             return Err(Rejection::WritesOff);
         }
         let claim = self.catalog.claim(offered.key);
-        if !durable && claim.entry().is_some_and(|entry| entry.presence().is_complete()) {
+        if !durable
+            && claim
+                .entry()
+                .is_some_and(|entry| entry.presence().is_complete())
+        {
             match self.header(offered.key) {
                 Ok(header) if header.disagrees(offered) => return Err(Rejection::Disagrees),
                 Ok(_) => return Ok(WriteOutcome::AlreadyPresent),
@@ -340,7 +346,9 @@ impl Files {
             return Err(Rejection::TooLarge);
         }
         self.leave_free_space(cost)?;
-        let reserved = self.catalog.reserve(cost, &|victim, bytes| self.evict(victim, bytes));
+        let reserved = self
+            .catalog
+            .reserve(cost, &|victim, bytes| self.evict(victim, bytes));
         let reserved = self.note_eviction(reserved).ok_or(Rejection::WritesOff)?;
         reserved.then_some(()).ok_or(Rejection::NoSpace)
     }
@@ -354,7 +362,9 @@ impl Files {
         }
         let mut evicted = 0;
         while evicted < deficit.min(STEP) {
-            let one = self.catalog.evict_one(&|victim, bytes| self.evict(victim, bytes));
+            let one = self
+                .catalog
+                .evict_one(&|victim, bytes| self.evict(victim, bytes));
             match self.note_eviction(one).flatten() {
                 Some(bytes) => evicted += bytes,
                 None => break,
@@ -363,7 +373,10 @@ impl Files {
         if free().ok_or(Rejection::WritesOff)? >= wanted {
             return Ok(());
         }
-        self.trouble(Trouble::LowSpace, &format_args!("{wanted} bytes are wanted free"));
+        self.trouble(
+            Trouble::LowSpace,
+            &format_args!("{wanted} bytes are wanted free"),
+        );
         Err(Rejection::WritesOff)
     }
 
@@ -419,8 +432,10 @@ impl Files {
         let Some(entry) = claim.entry() else {
             return Removed::default();
         };
-        let gone = self.unlink(key).is_ok();
-        claim.forget(gone);
+        if self.unlink(key).is_err() {
+            return Removed::default();
+        }
+        claim.forget();
         Removed {
             blocks: 1,
             bytes: format::cost_of(entry.presence()),

@@ -42,6 +42,9 @@ struct Index {
     holds: HashMap<(BlockKey, u32), Hold>,
     used: u64,
     generation: u32,
+    /// The largest capacity that the map reported. It never shrinks, but what it reports
+    /// does, by slots that removals have left behind.
+    room: usize,
 }
 
 /// What is known of a block's file. Lengths fit 32 bits, as the largest block does.
@@ -113,6 +116,7 @@ impl Catalog {
                 holds: HashMap::new(),
                 used: 0,
                 generation: 0,
+                room: 0,
             }),
             settled: Condvar::new(),
             capacity,
@@ -137,7 +141,11 @@ impl Catalog {
     /// Everything at this moment, in no order.
     pub(crate) fn all(&self) -> Vec<(BlockKey, Entry)> {
         let index = self.index.lock();
-        index.blocks.iter().map(|(key, entry)| (*key, *entry)).collect()
+        index
+            .blocks
+            .iter()
+            .map(|(key, entry)| (*key, *entry))
+            .collect()
     }
 
     pub(crate) fn standing(&self) -> Standing {
@@ -153,7 +161,7 @@ impl Catalog {
     pub(crate) fn memory(&self) -> u64 {
         let index = self.index.lock();
         // A hash table has a slot and a control byte for each 7/8 of its capacity.
-        let slots = index.blocks.capacity() * 8 / 7;
+        let slots = index.room * 8 / 7;
         let slot = size_of::<(BlockKey, Entry)>() + 1;
         (slots * slot) as u64 + index.policy.memory()
     }
@@ -178,7 +186,11 @@ impl Catalog {
         let target = self.capacity - super::space::slack(self.capacity);
         let mut evicting = false;
         loop {
-            let limit = if evicting { target.max(bytes) } else { self.capacity };
+            let limit = if evicting {
+                target.max(bytes)
+            } else {
+                self.capacity
+            };
             if self.take_space(bytes, limit) {
                 return Ok(true);
             }
@@ -220,23 +232,26 @@ impl Catalog {
 
     /// Evicts one block and says how much space that gave; `None` if all are pinned.
     pub(crate) fn evict_one(&self, unlink: Unlink<'_>) -> io::Result<Option<u64>> {
-        let Some((key, cost)) = self.choose_victim() else {
+        let Some((key, entry)) = self.choose_victim() else {
             return Ok(None);
         };
         let claim = Claim { catalog: self, key };
-        // On failure the file is still there and its space stays counted.
-        unlink(key, cost)?;
-        self.give_back(cost);
-        drop(claim);
-        Ok(Some(cost))
+        let cost = entry.cost();
+        let removed = unlink(key, cost);
+        if removed.is_ok() {
+            self.give_back(cost);
+        } else {
+            claim.put_back(entry);
+        }
+        removed.map(|()| Some(cost))
     }
 
-    fn choose_victim(&self) -> Option<(BlockKey, u64)> {
+    fn choose_victim(&self) -> Option<(BlockKey, Entry)> {
         let mut index = self.index.lock();
         let (key, _) = index.policy.pop_victim()?;
         let entry = index.blocks.remove(&key)?;
         index.claimed.insert(key);
-        Some((key, entry.cost()))
+        Some((key, entry))
     }
 
     /// Keeps the key's file from being evicted until [`release`](Self::release).
@@ -327,23 +342,34 @@ impl Claim<'_> {
             synced: facts.synced,
         };
         let was_pinned = old.is_some_and(|old| old.pinned);
-        index.blocks.insert(self.key, Entry { pinned: was_pinned, ..entry });
+        index.blocks.insert(
+            self.key,
+            Entry {
+                pinned: was_pinned,
+                ..entry
+            },
+        );
+        index.room = index.room.max(index.blocks.capacity());
         drop(index);
         self.set_pinned(facts.pinned);
         entry
     }
 
-    /// The file is gone. `freed` says whether its space is, too.
-    pub(crate) fn forget(&self, freed: bool) {
+    /// The file is gone.
+    pub(crate) fn forget(&self) {
         let mut index = self.catalog.index.lock();
-        let Some(entry) = index.blocks.remove(&self.key) else {
-            return;
-        };
-        index.policy.unpin(entry.slot);
-        if freed {
+        if let Some(entry) = index.blocks.remove(&self.key) {
             index.retire(self.key, entry);
+            index.policy.remove(entry.slot);
         }
-        index.policy.remove(entry.slot);
+    }
+
+    /// The victim is still there, since its file could not be removed.
+    fn put_back(&self, mut entry: Entry) {
+        let mut index = self.catalog.index.lock();
+        entry.slot = index.policy.insert(self.key, entry.cost());
+        index.policy.pin(entry.slot);
+        index.blocks.insert(self.key, entry);
     }
 
     pub(crate) fn set_pinned(&self, pinned: bool) {
@@ -451,7 +477,7 @@ mod tests {
         catalog.release(key(1), held.generation);
         assert_eq!(catalog.standing().used, cost);
         let held = catalog.hold(key(1)).unwrap();
-        catalog.claim(key(1)).forget(true);
+        catalog.claim(key(1)).forget();
         assert_eq!(catalog.standing().used, cost);
         catalog.release(key(1), held.generation);
         assert_eq!(catalog.standing().used, 0);
@@ -465,6 +491,9 @@ mod tests {
         let claim = catalog.claim(key(1));
         assert_eq!(catalog.evict_one(&|_, _| Ok(())).unwrap(), None);
         drop(claim);
+        let stuck = catalog.evict_one(&|_, _| Err(io::ErrorKind::Other.into()));
+        assert!(stuck.is_err());
+        assert_eq!(catalog.standing().used, cost);
         assert_eq!(catalog.evict_one(&|_, _| Ok(())).unwrap(), Some(cost));
         assert_eq!(catalog.standing().used, 0);
     }

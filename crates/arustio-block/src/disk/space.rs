@@ -94,7 +94,10 @@ mod tests {
         gate.trouble(at(5), Trouble::Full, &"test");
         assert!(!gate.is_open(at(14)));
         assert!(gate.is_open(at(15)));
-        assert!(gate.is_open(at(1)), "a clock that jumped back does not prolong the pause");
+        assert!(
+            gate.is_open(at(1)),
+            "a clock that jumped back does not prolong the pause"
+        );
         gate.worked();
         assert!(gate.is_open(at(6)));
     }

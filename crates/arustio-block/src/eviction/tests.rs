@@ -1,3 +1,5 @@
+//! Every policy beside a plain map.
+
 use std::collections::HashMap;
 
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! The memory tier: the suite, and that the limit is exact.
+
 use arustio_types::{MountId, SystemClock};
 
 use super::*;
@@ -70,10 +72,11 @@ async fn what_can_never_fit_evicts_nobody() {
 #[tokio::test]
 async fn what_others_hold_is_taken_from_the_blocks() {
     let tier = tier(100 << 10);
-    tier.set_aside(60 << 10);
+    tier.write(whole(0)).await.unwrap();
+    tier.count_aside(30 << 10, &|_| {});
+    assert_eq!(tier.usage()[0].used, 30 << 10);
     let refused = tier.write(whole(0)).await.unwrap();
     assert_eq!(refused, WriteOutcome::Rejected(Rejection::TooLarge));
-    assert_eq!(tier.usage()[0].used, 60 << 10);
 }
 
 #[tokio::test]

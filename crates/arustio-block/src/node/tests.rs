@@ -1,3 +1,5 @@
+//! Loading on a miss: how often the source is asked, and who gets what.
+
 use arustio_types::{ByteSize, Classify, ObjectVersion, SystemClock, UfsKey};
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -80,7 +82,10 @@ fn check(parts: &Parts, range: Range<u64>) {
     for part in &parts.parts {
         assert!(part.verify());
         let len = part.bytes.len() as u64;
-        assert_eq!(part.bytes, content_bytes(fetch(0..0).key.content, part.range.start, len));
+        assert_eq!(
+            part.bytes,
+            content_bytes(fetch(0..0).key.content, part.range.start, len)
+        );
     }
 }
 
@@ -102,7 +107,8 @@ async fn many_readers_of_a_cold_range_cost_one_fetch() {
         for reader in readers {
             check(&reader.await.unwrap().unwrap(), 10..CELL + 10);
         }
-        assert_eq!(*source.asked.lock(), [0..2 * CELL]);
+        let asked = source.asked.lock().clone();
+        assert!(matches!(&asked[..], [range] if *range == (0..2 * CELL)));
         node.close().await;
     }
 }
@@ -111,7 +117,10 @@ async fn many_readers_of_a_cold_range_cost_one_fetch() {
 async fn only_what_is_missing_and_not_under_way_is_fetched() {
     let source = Counting::new(2, Ok(()));
     let node = node(memory(), &source);
-    check(&node.fetch(&fetch(CELL..CELL + 1)).await.unwrap(), CELL..CELL + 1);
+    check(
+        &node.fetch(&fetch(CELL..CELL + 1)).await.unwrap(),
+        CELL..CELL + 1,
+    );
     let first = tokio::spawn({
         let node = Arc::clone(&node);
         async move { node.fetch(&fetch(3 * CELL..4 * CELL)).await }

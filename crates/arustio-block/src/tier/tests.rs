@@ -1,3 +1,5 @@
+//! The two tiers together: what moves when, and a model with bit flips and restarts.
+
 use std::time::Duration;
 
 use arustio_types::SystemClock;
@@ -20,7 +22,11 @@ async fn store(disk: impl crate::DiskBackend + 'static, memory: u64) -> TieredSt
 }
 
 fn write(key: BlockKey, range: Range<u64>) -> BlockWrite {
-    let payload = content_bytes(key.content, key.start() + range.start, range.end - range.start);
+    let payload = content_bytes(
+        key.content,
+        key.start() + range.start,
+        range.end - range.start,
+    );
     BlockWrite {
         offset: range.start,
         block_len: LEN,
@@ -54,7 +60,7 @@ async fn conforms() {
     })
     .await;
     conformance::run(promises, || async {
-        Arc::new(store(MemDisk::new(), 0).await) as Arc<dyn BlockStore>
+        Arc::new(store(MemDisk::new(), 16 << 10).await) as Arc<dyn BlockStore>
     })
     .await;
 }
@@ -90,7 +96,11 @@ async fn partial_blocks_are_written_when_memory_needs_their_space_and_merged() {
         store.settled().await;
     }
     put(&store, small_key(1, 0), CHUNK..LEN).await;
-    assert_eq!(there(&store, small_key(1, 0), 0..LEN).await, LEN, "half here, half there");
+    assert_eq!(
+        there(&store, small_key(1, 0), 0..LEN).await,
+        LEN,
+        "half here, half there"
+    );
     for index in 4..8 {
         put(&store, small_key(1, index), 0..LEN).await;
         store.settled().await;
@@ -167,7 +177,10 @@ async fn the_index_of_the_disk_counts_as_memory() {
         put(&store, small_key(1, index), 0..LEN).await;
         store.settled().await;
     }
-    store.remove(Selector::Mount(MountId::new(1))).await.unwrap();
+    store
+        .remove(Selector::Mount(MountId::new(1)))
+        .await
+        .unwrap();
     let [memory, _] = store.usage()[..] else {
         unreachable!("two tiers");
     };

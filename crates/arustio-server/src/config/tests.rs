@@ -88,7 +88,7 @@ fn a_value_of_the_wrong_kind_names_its_place() {
 #[test]
 fn what_is_printed_can_be_given_back() {
     let flags = args(&["--listen", "127.0.0.1:0", "--role", "metadata"]);
-    let home = env(&[("HOME", "/home/ada")]);
+    let home = env(&[("HOME", "/ada")]);
     let loaded = load(&flags, &home).unwrap();
     let text = print(&loaded).unwrap();
     assert!(

@@ -183,8 +183,8 @@ impl Tree {
     pub(super) fn entry(&self, key: &UfsKey, stat: &Stat) -> ObjectEntry {
         let directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
         let size = if directory { 0 } else { stat.st_size as u64 };
-        let changed = millis(stat.st_ctime as i64, stat.st_ctime_nsec as i64);
-        let modified = millis(stat.st_mtime as i64, stat.st_mtime_nsec as i64);
+        let changed = millis(stat.st_ctime, stat.st_ctime_nsec as i64);
+        let modified = millis(stat.st_mtime, stat.st_mtime_nsec as i64);
         let newest = changed.max(modified);
         ObjectEntry {
             key: key.clone(),

@@ -247,10 +247,15 @@ mod tests {
     fn files_appear_whole_and_leftovers_are_cleared() {
         let dir = tempfile::tempdir().unwrap();
         let disk = LocalDisk::open(dir.path()).unwrap();
-        let parts = [Bytes::from_static(b"ab"), Bytes::new(), Bytes::from_static(b"c")];
+        let parts = [
+            Bytes::from_static(b"ab"),
+            Bytes::new(),
+            Bytes::from_static(b"c"),
+        ];
         disk.put_atomic("07/x", &parts, true).unwrap();
         let file = disk.open("07/x").unwrap();
-        disk.put_atomic("07/x", &[Bytes::from_static(b"other")], false).unwrap();
+        disk.put_atomic("07/x", &[Bytes::from_static(b"other")], false)
+            .unwrap();
         assert_eq!(&file.read_at(0, 10).unwrap()[..], b"abc");
         assert_eq!(disk.list("07").unwrap(), ["x"]);
         disk.remove("07/x").unwrap();

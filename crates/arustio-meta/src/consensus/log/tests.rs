@@ -1,3 +1,5 @@
+//! The Raft log over an engine: appending, truncating, compacting, reopening.
+
 use super::*;
 use crate::engine::{EngineKind, MemEngine};
 use arustio_types::{ClusterId, Incarnation};

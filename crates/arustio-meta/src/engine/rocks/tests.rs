@@ -1,3 +1,5 @@
+//! What only RocksDB can get wrong: folders, locks, damage, formats.
+
 use super::*;
 use crate::testing::engine_conformance::{Bench, run};
 
