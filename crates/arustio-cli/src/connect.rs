@@ -45,7 +45,10 @@ impl Connection {
 }
 
 async fn connect(config: ClientConfig, quiet: bool) -> Result<ArustioFileSystem, FsError> {
-    let mut builder = Builder::new().config(config).principal(principal());
+    let mut builder = Builder::new()
+        .of_this_process()
+        .config(config)
+        .principal(principal());
     if !quiet {
         builder = builder.notice(Arc::new(|line| eprintln!("{line}")));
     }

@@ -35,7 +35,11 @@ pub type Notice = Arc<dyn Fn(&str) + Send + Sync>;
 /// # Errors
 /// `Unavailable` within a few seconds when nobody answers there.
 pub async fn connect(address: &str) -> Result<ArustioFileSystem> {
-    Builder::new().addresses([address]).connect().await
+    Builder::new()
+        .of_this_process()
+        .addresses([address])
+        .connect()
+        .await
 }
 
 /// Settings and components of a client.
@@ -144,6 +148,19 @@ impl Builder {
     pub fn host(mut self, host: impl Into<String>) -> Self {
         self.host = Some(host.into());
         self
+    }
+
+    /// What a program on this machine expects: provider chains look at the variables of
+    /// the process, and mounts of local directories are bound to this host by its name.
+    #[must_use]
+    pub fn of_this_process(self) -> Self {
+        let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        };
+        let variables = std::env::vars_os().filter_map(text);
+        let host = rustix::system::uname();
+        self.environment(Environment::from_vars(variables))
+            .host(host.nodename().to_string_lossy())
     }
 
     /// Connects and makes the client.

@@ -57,6 +57,9 @@ pub struct ReadConfig {
     pub buffer: ByteSize,
     /// Bytes on their way to block nodes in the background; more are dropped, counted.
     pub fill_buffer: ByteSize,
+    /// How long closing waits for blocks that are on their way to block nodes.
+    #[serde(with = "arustio_types::unit::duration")]
+    pub fill_linger: Duration,
     /// How long a block node may take before the under file system is asked instead.
     #[serde(with = "arustio_types::unit::duration")]
     pub node_timeout: Duration,
@@ -112,6 +115,7 @@ impl Default for ReadConfig {
             prefetch_max: ByteSize::mib(64),
             buffer: ByteSize::mib(128),
             fill_buffer: ByteSize::mib(32),
+            fill_linger: Duration::from_secs(5),
             node_timeout: Duration::from_secs(2),
             cache: true,
         }

@@ -20,7 +20,7 @@ use crate::fs::{
     PendingItem, RenameOptions, StatOptions, SyncFinding, SyncOptions, SyncSummary, UnmountSummary,
     Usage, UsageOptions,
 };
-use crate::job::pending::PendingReport;
+use crate::job::pending::{PendingReport, PendingRounds};
 use crate::names::Knowledge;
 
 /// A client of an Arustio cluster. Cheap to clone; all clones are one client.
@@ -29,9 +29,14 @@ pub struct ArustioFileSystem(pub(crate) Arc<Client>);
 
 impl ArustioFileSystem {
     /// Looks for work that dead clients left and nobody does any more, and does at most
-    /// `limit` pieces of it. For daemons that do this regularly.
-    pub async fn run_pending(&self, limit: usize) -> Result<PendingReport> {
-        self.0.run_pending(limit).await
+    /// `limit` pieces of it. For daemons that do this regularly: `rounds` remembers from
+    /// call to call what is not worth another try yet.
+    pub async fn run_pending(
+        &self,
+        rounds: &mut PendingRounds,
+        limit: usize,
+    ) -> Result<PendingReport> {
+        self.0.run_pending(rounds, limit).await
     }
 }
 
@@ -147,7 +152,7 @@ impl FileSystem for ArustioFileSystem {
     async fn pending(&self) -> Result<Vec<PendingItem>> {
         let items = self.0.pending_items().await;
         let items = items.map_err(|error| error.during("list what is pending"))?;
-        Ok(items.into_iter().map(|(_, item)| item).collect())
+        Ok(items.into_iter().map(|owed| owed.item).collect())
     }
 
     async fn usage(&self, path: &FsPath, _: UsageOptions) -> Result<Usage> {
@@ -162,7 +167,7 @@ impl FileSystem for ArustioFileSystem {
 
     async fn close(&self) -> Result<()> {
         self.0.tasks.finish_owed().await;
-        self.0.tasks.stop().await;
+        self.0.tasks.stop(self.0.config.read.fill_linger).await;
         self.0.sessions.close().await;
         Ok(())
     }

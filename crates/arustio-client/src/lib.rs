@@ -38,5 +38,5 @@ pub use fs::{
     PathConfView, PendingItem, PendingKind, ReadStats, RenameOptions, StatOptions, SyncFinding,
     SyncOptions, SyncSummary, UnmountSummary, Usage, UsageOptions, WriteStats,
 };
-pub use job::pending::PendingReport;
+pub use job::pending::{PendingReport, PendingRounds};
 pub use read::sequential::SequentialReader;

@@ -1,9 +1,11 @@
 //! The owner of a client's background tasks.
 //!
-//! Two kinds: *background* work (renewing, filling) is told to stop at close; *owed* work
-//! (aborting a writer that was dropped) is waited for. Nothing is ever spawned past this.
+//! Three kinds: *background* work (renewing) is told to stop at close; *lingering* work
+//! (filling the cache) is given a moment more; *owed* work (aborting a writer that was
+//! dropped) is waited for. Nothing is ever spawned past this.
 
 use std::future::Future;
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -13,6 +15,7 @@ use tokio_util::task::TaskTracker;
 pub(crate) struct Tasks {
     stop: CancellationToken,
     background: TaskTracker,
+    lingering: TaskTracker,
     owed: TaskTracker,
 }
 
@@ -22,8 +25,23 @@ impl Tasks {
     where
         F: Future<Output = ()> + Send + 'static,
     {
+        self.until_stopped(&self.background, work);
+    }
+
+    /// Work that closing waits for, but not long.
+    pub(crate) fn lingering<F>(&self, work: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.until_stopped(&self.lingering, work);
+    }
+
+    fn until_stopped<F>(&self, tracker: &TaskTracker, work: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
         let stop = self.stop.clone();
-        self.background.spawn(async move {
+        tracker.spawn(async move {
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = work => {}
@@ -48,9 +66,14 @@ impl Tasks {
         self.owed.wait().await;
     }
 
-    /// Stops background work and waits for its end.
-    pub(crate) async fn stop(&self) {
+    /// Waits for lingering work at most so long, then stops it and background work, and
+    /// waits for the end of both.
+    pub(crate) async fn stop(&self, linger: Duration) {
+        self.lingering.close();
+        // What is left after that is stopped.
+        let _ = tokio::time::timeout(linger, self.lingering.wait()).await;
         self.stop.cancel();
+        self.lingering.wait().await;
         self.background.close();
         self.background.wait().await;
     }

@@ -279,7 +279,6 @@ impl Server {
         let job = jobs::recover(
             self.addresses.grpc.to_string(),
             settings.recovery.interval,
-            self.metrics.clone(),
             self.jobs.stopping(),
         );
         self.jobs.spawn("recovery", job);

@@ -135,10 +135,13 @@ impl Collector for Blocks {
     }
 }
 
+/// What a gauge shows of a tier.
+type OfTier = fn(&arustio_block::TierUsage) -> u64;
+
 impl Blocks {
     fn usage(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let usage = self.0.usage();
-        let gauges: [(&str, &str, fn(&arustio_block::TierUsage) -> u64); 4] = [
+        let gauges: [(&str, &str, OfTier); 4] = [
             (
                 "arustio_block_capacity_bytes",
                 "Bytes that a tier may use",

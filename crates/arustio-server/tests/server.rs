@@ -1,5 +1,7 @@
 //! A server in this process, on free ports, spoken to over gRPC.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+
 use std::time::Duration;
 
 use arustio_proto::block::v1 as block;

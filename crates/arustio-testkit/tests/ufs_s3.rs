@@ -1,6 +1,8 @@
 //! The S3 backend of `arustio-ufs` against the S3 server of this crate, in both of its
 //! characters: the suite that every backend passes, and what only S3 can get wrong.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -66,7 +66,7 @@ impl Filler {
         let permit = Arc::clone(&self.kib).try_acquire_many_owned(kib).ok()?;
         let (answer, answered) = oneshot::channel();
         let filler = self.clone();
-        self.tasks.background(async move {
+        self.tasks.lingering(async move {
             let taken = filler.send(write).await;
             drop(permit);
             // The reader or writer may have gone on.
@@ -81,7 +81,7 @@ impl Filler {
             return;
         }
         let filler = self.clone();
-        self.tasks.background(async move {
+        self.tasks.lingering(async move {
             let Ok(view) = filler.metadata.cluster_view().await else {
                 return;
             };

@@ -197,16 +197,21 @@ impl Settler<'_> {
         loop {
             // What is finished is freed, so the next page is always the first.
             let files = self.detached(root).await?;
-            if files.is_empty() {
+            // The directory itself comes last, and ends with the effect.
+            let last_page = files.iter().any(|file| file.inode == root);
+            let mut inodes: Vec<_> = files.iter().map(|file| file.inode).collect();
+            inodes.retain(|inode| *inode != root);
+            go_on!(self.remove_all(effect, files).await?);
+            if !inodes.is_empty() {
+                let free = Command::FreeDetached {
+                    effect: effect.id,
+                    inodes,
+                };
+                go_on!(self.record(free).await?);
+            }
+            if last_page {
                 return self.finish(effect, None).await;
             }
-            let inodes = files.iter().map(|file| file.inode).collect();
-            go_on!(self.remove_all(effect, files).await?);
-            let free = Command::FreeDetached {
-                effect: effect.id,
-                inodes,
-            };
-            go_on!(self.record(free).await?);
         }
     }
 
