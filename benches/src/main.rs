@@ -6,6 +6,7 @@
 //! interquartile range over the median. A figure from another run is no argument.
 #![forbid(unsafe_code)]
 
+mod loopback;
 mod plain;
 mod report;
 mod rows;
@@ -42,6 +43,9 @@ enum Limit {
     /// object_store called directly
     #[command(subcommand)]
     Plain(plain::Plain),
+    /// One TCP connection over loopback
+    #[command(subcommand)]
+    Loopback(loopback::Loopback),
 }
 
 #[tokio::main]
@@ -49,6 +53,7 @@ async fn main() -> ExitCode {
     let args = Args::parse();
     let ended = match args.limit {
         Some(Limit::Plain(plain)) => plain::run(plain).await,
+        Some(Limit::Loopback(end)) => loopback::run(end).await,
         None => rows::run(args.bin_dir, args.row.as_deref(), args.rounds, args.json).await,
     };
     match ended {

@@ -65,7 +65,7 @@ pub(crate) async fn cold_read(stage: &Stage, rounds: usize) -> Result<Vec<Line>>
         // What the first pass could not fill in time, the second one does.
         bench_read(stage, &[&path]).await?;
         let again = bench_read(stage, &[&path]).await?;
-        let loopback = super::start::raw_loopback().await?;
+        let loopback = crate::loopback::rate().await?;
         limits.push(plain);
         bare.push(without);
         fill.push(with);

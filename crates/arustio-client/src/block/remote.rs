@@ -9,6 +9,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::net;
 use arustio_proto::block::v1 as wire;
 use arustio_proto::block::v1::block_service_client::BlockServiceClient;
 use arustio_proto::common::v1::Caller;
@@ -60,12 +61,11 @@ impl GrpcBlocks {
         })?;
         let endpoint = endpoint
             .connect_timeout(Duration::from_secs(1))
-            .tcp_nodelay(true)
             .initial_stream_window_size(8 << 20)
             .initial_connection_window_size(32 << 20)
             .http2_keep_alive_interval(Duration::from_secs(10))
             .keep_alive_timeout(Duration::from_secs(5));
-        let channel = BlockServiceClient::new(endpoint.connect_lazy())
+        let channel = BlockServiceClient::new(net::channel(&endpoint))
             .max_decoding_message_size(MOST_BYTES)
             .max_encoding_message_size(MOST_BYTES);
         if channels.len() >= MOST_CHANNELS {

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::net;
 use arustio_proto::common::v1::Caller;
 use arustio_proto::convert::{COMMAND_FORMAT, decode_outcome, encode_command_with_secrets};
 use arustio_proto::failure::Failure;
@@ -100,7 +101,7 @@ impl RemoteMetadata {
         if let Some(channel) = channels.get(address) {
             return Ok(channel.clone());
         }
-        let channel = endpoint(address, self.connect_timeout)?.connect_lazy();
+        let channel = net::channel(&endpoint(address, self.connect_timeout)?);
         let channel = MetadataServiceClient::new(channel).max_decoding_message_size(MOST_BYTES);
         channels.insert(address.to_owned(), channel.clone());
         Ok(channel)
@@ -341,7 +342,6 @@ fn endpoint(address: &str, connect_timeout: Duration) -> Result<Endpoint> {
     let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|_| refuse())?;
     Ok(endpoint
         .connect_timeout(connect_timeout)
-        .tcp_nodelay(true)
         .http2_keep_alive_interval(Duration::from_secs(10))
         .keep_alive_timeout(Duration::from_secs(5)))
 }

@@ -200,6 +200,8 @@ impl S3ServerBuilder {
 async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
     let bound = async {
         let listener = TcpListener::bind(address).await?;
+        // One congestion control for all that is compared, whatever the machine's default.
+        let _ = rustix::net::sockopt::set_tcp_congestion(&listener, "cubic");
         let local = listener.local_addr()?;
         Ok((listener, local))
     };
