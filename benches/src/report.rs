@@ -98,22 +98,33 @@ impl Line {
 
     /// For people.
     pub(crate) fn text(&self) -> String {
-        let rate = match self.unit {
-            "B/s" => format!("{:.0} MB/s", self.rate / 1e6),
-            "B" => format!("{:.1} MiB", self.rate / f64::from(1 << 20)),
-            unit => format!("{:.3} {unit}", self.rate),
-        };
+        let rate = human(self.rate, self.unit);
         let ratio = self.ratio.map_or_else(String::new, |ratio| {
             let floor = self
                 .floor
                 .map_or_else(|| "stated".to_owned(), |f| format!("floor {f}"));
             format!("  ratio {ratio:.3} +- {:.3} ({floor})", self.spread)
         });
+        let limit = match (self.limit["name"].as_str(), self.limit["rate"].as_f64()) {
+            (Some(name), Some(limit)) => format!(" of {name} {}", human(limit, self.unit)),
+            _ => String::new(),
+        };
+        let cpu = self
+            .cpu_s_per_gib
+            .map_or_else(String::new, |cpu| format!("  {cpu:.2} CPU s/GiB"));
         let verdict = if self.failed() { "  FAILED" } else { "" };
         format!(
-            "row {:>2} {:<16} {rate}{ratio}{verdict}  {}",
+            "row {:>2} {:<16} {rate}{ratio}{limit}{cpu}{verdict}  {}",
             self.row, self.workload, self.params
         )
+    }
+}
+
+fn human(value: f64, unit: &str) -> String {
+    match unit {
+        "B/s" => format!("{:.0} MB/s", value / 1e6),
+        "B" => format!("{:.1} MiB", value / f64::from(1 << 20)),
+        unit => format!("{value:.3} {unit}"),
     }
 }
 

@@ -5,6 +5,7 @@ mod meta;
 mod start;
 
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 
@@ -27,7 +28,7 @@ pub(crate) async fn run(
         Some(row) => bail!("row {row:?} is not measured yet; known are {ROWS:?}"),
         None => ROWS.to_vec(),
     };
-    let mut failed = Vec::new();
+    let (mut failed, mut lines) = (Vec::new(), Vec::new());
     for row in rows {
         for line in measure(&bin_dir, row, rounds.max(5)).await? {
             if line.failed() {
@@ -38,12 +39,23 @@ pub(crate) async fn run(
             } else {
                 println!("{}", line.text());
             }
+            lines.push(serde_json::to_string(&line)? + "\n");
         }
     }
+    keep(&lines.concat())?;
     if !failed.is_empty() {
         bail!("below the floor or unmeasurable: rows {failed:?}");
     }
     Ok(())
+}
+
+/// Keeps the lines of this run beside those of earlier ones, for `docs/performance.md`.
+fn keep(lines: &str) -> Result<()> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("results");
+    let since = SystemTime::now().duration_since(UNIX_EPOCH)?;
+    let file = folder.join(format!("{}.jsonl", since.as_secs()));
+    std::fs::create_dir_all(&folder)?;
+    std::fs::write(&file, lines).with_context(|| format!("cannot write {}", file.display()))
 }
 
 async fn measure(bin_dir: &Path, row: &str, rounds: usize) -> Result<Vec<Line>> {

@@ -86,6 +86,16 @@ impl Stage {
         summary.with_context(|| format!("arustio {} printed nothing", arguments.join(" ")))
     }
 
+    /// CPU seconds that the servers and all ended commands have used so far.
+    pub(crate) fn cpu_seconds(&self) -> Result<f64> {
+        let mut ticks = cpu_ticks("self", 15..17)?;
+        for server in [&self.server, &self.s3] {
+            let id = server.id().context("a server ended")?;
+            ticks += cpu_ticks(&id.to_string(), 13..15)?;
+        }
+        Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+    }
+
     /// Runs the limit's own program; returns bytes per second (or objects).
     pub(crate) async fn plain(&self, verb: &str, rest: &[&str]) -> Result<f64> {
         let program = std::env::current_exe()?;
@@ -172,4 +182,17 @@ async fn peak_memory(pid: u32) -> u64 {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     peak
+}
+
+/// Sum of these fields of a process's `stat`, counted from 0: 13 and 14 are its own time in
+/// user and kernel mode, 15 and 16 that of its ended children.
+fn cpu_ticks(process: &str, fields: std::ops::Range<usize>) -> Result<u64> {
+    let path = format!("/proc/{process}/stat");
+    let stat = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    // The name of the program stands in parentheses and may hold anything.
+    let (_, rest) = stat.rsplit_once(") ").context("an unknown format")?;
+    let after_name = 2;
+    let values = rest.split(' ').skip(fields.start - after_name);
+    let ticks = values.take(fields.len()).map(str::parse::<u64>);
+    ticks.sum::<Result<u64, _>>().context("an unknown format")
 }

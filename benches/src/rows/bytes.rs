@@ -16,26 +16,50 @@ fn number(value: &Value, key: &str) -> Result<f64> {
 
 /// Row 7: write of 1 GiB, THROUGH beside a plain multipart upload; CACHE_THROUGH stated.
 pub(crate) async fn write(stage: &Stage, rounds: usize) -> Result<Vec<Line>> {
-    let (mut ours, mut limits, mut ratios, mut cached) = (vec![], vec![], vec![], vec![]);
+    let (mut through, mut cached) = (Series::default(), Series::default());
+    let (mut limits, mut ratios) = (vec![], vec![]);
     for _ in 0..rounds {
-        let through = bench_write(stage, "THROUGH").await?;
+        let ours = bench_write(&mut through, stage, "THROUGH").await?;
         let plain = stage.plain("put", &["plain-put", GIB]).await?;
-        ours.push(through);
         limits.push(plain);
-        ratios.push(through / plain);
-        cached.push(bench_write(stage, "CACHE_THROUGH").await?);
+        ratios.push(ours / plain);
+        bench_write(&mut cached, stage, "CACHE_THROUGH").await?;
     }
-    let through = json!({"size": GIB, "write_type": "THROUGH"});
-    let both = json!({"size": GIB, "write_type": "CACHE_THROUGH"});
+    let params = |write_type: &str| json!({"size": GIB, "write_type": write_type});
     Ok(vec![
-        Line::stated("7", "write", through, median(&ours)?, "B/s")
+        through
+            .line("7", "write", params("THROUGH"))?
             .against("plain multipart upload", &limits, &ratios)?
             .bounded(0.9, 1.0),
-        Line::stated("7", "write", both, median(&cached)?, "B/s"),
+        cached.line("7", "write", params("CACHE_THROUGH"))?,
     ])
 }
 
-async fn bench_write(stage: &Stage, write_type: &str) -> Result<f64> {
+/// A rate, and what it cost: CPU seconds per GiB, of servers and client together.
+#[derive(Debug, Default)]
+struct Series {
+    rates: Vec<f64>,
+    costs: Vec<f64>,
+}
+
+impl Series {
+    /// Runs a command that moves one GiB and prints its rate.
+    async fn measure(&mut self, stage: &Stage, command: &[&str]) -> Result<f64> {
+        let before = stage.cpu_seconds()?;
+        let rate = number(&stage.measure(command).await?, "rate")?;
+        self.costs.push(stage.cpu_seconds()? - before);
+        self.rates.push(rate);
+        Ok(rate)
+    }
+
+    fn line(&self, row: &'static str, workload: &'static str, params: Value) -> Result<Line> {
+        let mut line = Line::stated(row, workload, params, median(&self.rates)?, "B/s");
+        line.cpu_s_per_gib = Some(median(&self.costs)?);
+        Ok(line)
+    }
+}
+
+async fn bench_write(series: &mut Series, stage: &Stage, write_type: &str) -> Result<f64> {
     let command = [
         "bench",
         "write",
@@ -45,14 +69,14 @@ async fn bench_write(stage: &Stage, write_type: &str) -> Result<f64> {
         write_type,
         "/data",
     ];
-    number(&stage.measure(&command).await?, "rate")
+    series.measure(stage, &command).await
 }
 
 /// Row 4: cold sequential read of 1 GiB, without and with fill, beside plain reads;
 /// then warm reads, beside raw TCP over loopback.
 pub(crate) async fn cold_read(stage: &Stage, rounds: usize) -> Result<Vec<Line>> {
-    let (mut limits, mut bare, mut fill, mut warm, mut raw) =
-        (vec![], vec![], vec![], vec![], vec![]);
+    let (mut limits, mut raw) = (vec![], vec![]);
+    let (mut bare, mut fill, mut warm) = (Series::default(), Series::default(), Series::default());
     let (mut bare_ratios, mut fill_ratios, mut warm_ratios) = (vec![], vec![], vec![]);
     for round in 0..rounds {
         // A new object each round is cold by its identity.
@@ -60,47 +84,31 @@ pub(crate) async fn cold_read(stage: &Stage, rounds: usize) -> Result<Vec<Line>>
         let path = format!("/data/{key}");
         stage.plain("put", &[&key, GIB]).await?;
         let plain = stage.plain("get", &[&key]).await?;
-        let without = bench_read(stage, &["--no-cache", &path]).await?;
-        let with = bench_read(stage, &[&path]).await?;
+        let read = ["bench", "read", &path];
+        let uncached = ["bench", "read", "--no-cache", &path];
+        let without = bare.measure(stage, &uncached).await?;
+        let with = fill.measure(stage, &read).await?;
         // What the first pass could not fill in time, the second one does.
-        bench_read(stage, &[&path]).await?;
-        let again = bench_read(stage, &[&path]).await?;
+        stage.measure(&read).await?;
+        let again = warm.measure(stage, &read).await?;
         let loopback = crate::loopback::rate().await?;
         limits.push(plain);
-        bare.push(without);
-        fill.push(with);
-        warm.push(again);
         raw.push(loopback);
         bare_ratios.push(without / plain);
         fill_ratios.push(with / plain);
         warm_ratios.push(again / loopback);
         stage.cli().run(&["fs", "rm", &path]).await?;
     }
-    let line = |fill: bool, rates: &[f64]| -> Result<Line> {
-        let params = json!({"size": GIB, "fill": fill, "readers": 1});
-        Ok(Line::stated(
-            "4",
-            "cold read",
-            params,
-            median(rates)?,
-            "B/s",
-        ))
-    };
-    let params = json!({"size": GIB, "wire": "grpc", "readers": 1});
+    let cold = |fill: bool| json!({"size": GIB, "fill": fill, "readers": 1});
+    let over_grpc = json!({"size": GIB, "wire": "grpc", "readers": 1});
     Ok(vec![
-        line(false, &bare)?.against("plain GET", &limits, &bare_ratios)?,
-        line(true, &fill)?.against("plain GET", &limits, &fill_ratios)?,
-        Line::stated("4", "warm read", params, median(&warm)?, "B/s").against(
-            "raw loopback TCP",
-            &raw,
-            &warm_ratios,
-        )?,
+        bare.line("4", "cold read", cold(false))?
+            .against("plain GET", &limits, &bare_ratios)?,
+        fill.line("4", "cold read", cold(true))?
+            .against("plain GET", &limits, &fill_ratios)?,
+        warm.line("4", "warm read", over_grpc)?
+            .against("raw loopback TCP", &raw, &warm_ratios)?,
     ])
-}
-
-async fn bench_read(stage: &Stage, rest: &[&str]) -> Result<f64> {
-    let command = [&["bench", "read"], rest].concat();
-    number(&stage.measure(&command).await?, "rate")
 }
 
 /// Peak memory of the client: copying 4 GiB, and listing 100,000 keys.
