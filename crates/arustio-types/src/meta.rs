@@ -1,8 +1,8 @@
 //! What is said to the metadata service, and what it answers.
 //!
-//! A [`Command`](command::Command) changes the namespace and is applied exactly
-//! once; its [`Outcome`](command::Outcome) is the same on every replica, refusals
-//! included. A [`Query`](query::Query) reads. Both resolve paths where they are
+//! A [`Command`] changes the namespace and is applied exactly
+//! once; its [`Outcome`] is the same on every replica, refusals
+//! included. A [`Query`] reads. Both resolve paths where they are
 //! applied, at one instant.
 
 pub mod command;
