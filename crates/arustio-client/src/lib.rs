@@ -27,7 +27,7 @@ pub mod read;
 mod resolve;
 mod sync;
 mod tasks;
-mod write;
+pub mod write;
 
 pub use builder::{Builder, Notice, connect};
 pub use config::ClientConfig;
@@ -41,3 +41,4 @@ pub use fs::{
 };
 pub use job::pending::{PendingReport, PendingRounds};
 pub use read::sequential::SequentialReader;
+pub use write::sequential::SequentialWriter;

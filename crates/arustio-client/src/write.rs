@@ -1,12 +1,13 @@
 //! Writing through to the store (W1 to W3, W5).
 //!
 //! An intent is recorded before the first request, an upload's id before its first part,
-//! and the file appears with one command at the end. [`writer`] is the handle and its
-//! buffer; [`upload`] sends parts; [`commit`] decides what an answer, or none, means;
-//! [`tee`] sends blocks to nodes beside. A request that got no answer is never forgotten:
+//! and the file appears with one command at the end. `writer` is the handle and its
+//! buffer; `upload` sends parts; `commit` decides what an answer, or none, means;
+//! `tee` sends blocks to nodes beside. A request that got no answer is never forgotten:
 //! it is waited out, or the intent stays until it cannot be carried out any more (P5).
 
 pub(crate) mod commit;
+pub mod sequential;
 pub(crate) mod tee;
 pub(crate) mod upload;
 pub(crate) mod writer;
