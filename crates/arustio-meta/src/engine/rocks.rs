@@ -408,7 +408,9 @@ fn family_options(family: Family, config: &RocksConfig, cache: &Cache) -> Option
     options.set_block_based_table_factory(&table);
     options.set_write_buffer_size(bytes(config.write_buffer));
     options.set_level_compaction_dynamic_level_bytes(true);
-    options.set_compression_type(DBCompressionType::Lz4);
+    // The last level holds nine tenths of the data; above it, and in the log, which is
+    // deleted before it gets there, compression would cost more than it saves.
+    options.set_compression_type(DBCompressionType::None);
     if family != Family::Log {
         options.set_bottommost_compression_type(DBCompressionType::Zstd);
     }
