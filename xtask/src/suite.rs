@@ -92,17 +92,19 @@ pub(crate) fn build(cmd: Cmd, env: &BuildEnv) -> Result<()> {
 struct Watch {
     folder: PathBuf,
     start: Instant,
+    before: usize,
     seen: usize,
     explained: bool,
 }
 
 impl Watch {
     fn new(folder: PathBuf) -> Self {
-        let seen = rocksdb_objects(&folder);
+        let before = rocksdb_objects(&folder);
         Self {
             folder,
             start: Instant::now(),
-            seen,
+            before,
+            seen: before,
             explained: false,
         }
     }
@@ -118,8 +120,9 @@ impl Watch {
         if now > self.seen {
             self.explain();
             let time = human_time(self.start.elapsed());
+            let done = now - self.before;
             eprintln!(
-                "xtask: RocksDB: {now} of about {ROCKSDB_FILES} C++ files compiled, {time} into this step"
+                "xtask: RocksDB: {done} of about {ROCKSDB_FILES} C++ files compiled, {time} into this step"
             );
         }
         self.seen = now;
