@@ -94,9 +94,9 @@ impl Demo {
 /// Measure a row of docs/performance.md beside its limit.
 #[derive(Debug, Args)]
 pub(crate) struct Bench {
-    /// The number of the row; without it, all of them
+    /// The number of the row, or `memory`; without it, all of them
     #[arg(long)]
-    row: Option<u32>,
+    row: Option<String>,
     /// One JSON object a line on stdout, and nothing else
     #[arg(long)]
     json: bool,
@@ -115,8 +115,8 @@ impl Bench {
 
     fn flags(&self) -> Vec<OsString> {
         let mut flags = Vec::new();
-        if let Some(row) = self.row {
-            flags.extend(["--row".into(), row.to_string().into()]);
+        if let Some(row) = &self.row {
+            flags.extend(["--row".into(), row.into()]);
         }
         if self.json {
             flags.push("--json".into());

@@ -75,7 +75,7 @@ pub struct BlockRead {
     pub epoch: u64,
 }
 
-/// A run of bytes of a block.
+/// Bytes of a block. A run that was asked for may come as several that adjoin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BlockPart {
     /// Relative to the block's start.

@@ -25,6 +25,8 @@ use tonic::{Response, Status};
 use crate::config::GrpcConfig;
 use crate::metrics::Metrics;
 
+/// Largest HTTP/2 frame that a client may send: fewer, larger pieces of a block cost less.
+const FRAME: u32 = 1 << 20;
 /// What a message may be larger than its payload.
 const ENVELOPE: usize = 64 * 1024;
 
@@ -63,6 +65,7 @@ pub(crate) async fn serve(
         .concurrency_limit_per_connection(config.concurrency_per_connection)
         .http2_keepalive_interval(Some(config.keepalive_interval))
         .http2_keepalive_timeout(Some(config.keepalive_timeout))
+        .max_frame_size(FRAME)
         .initial_stream_window_size(window)
         .initial_connection_window_size(window.saturating_mul(4))
         .add_optional_service(metadata)

@@ -9,16 +9,17 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::net;
 use arustio_proto::block::v1 as wire;
 use arustio_proto::block::v1::block_service_client::BlockServiceClient;
 use arustio_proto::common::v1::Caller;
 use arustio_types::BlockKey;
 use arustio_types::cluster::NodeInfo;
 use async_trait::async_trait;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use parking_lot::Mutex;
 use tonic::transport::{Channel, Endpoint};
+
+use crate::net;
 
 use super::{
     BlockClient, BlockError, BlockPart, BlockRead, BlockSelector, BlockStored, BlockWrite,
@@ -28,6 +29,8 @@ use super::{
 const MOST_BYTES: usize = 8 << 20;
 /// Bytes of one run that is sent.
 const RUN: usize = 1 << 20;
+/// Largest HTTP/2 frame that a node may send: fewer, larger pieces cost less.
+const FRAME: u32 = 1 << 20;
 /// Connections that are kept.
 const MOST_CHANNELS: usize = 256;
 
@@ -61,6 +64,7 @@ impl GrpcBlocks {
         })?;
         let endpoint = endpoint
             .connect_timeout(Duration::from_secs(1))
+            .max_frame_size(FRAME)
             .initial_stream_window_size(8 << 20)
             .initial_connection_window_size(32 << 20)
             .http2_keep_alive_interval(Duration::from_secs(10))
@@ -123,12 +127,15 @@ fn byte_range(range: &Range<u64>) -> wire::ByteRange {
     }
 }
 
-/// The parts that a node said it would send, filled as bytes come.
+/// The parts that a node said it would send, and the bytes as they come, never copied.
 #[derive(Debug)]
 struct Arriving {
-    parts: Vec<(wire::Part, BytesMut)>,
-    /// The part that is being filled.
+    announced: Vec<wire::Part>,
+    /// The part that is being filled, how many of its bytes came, and their checksum.
     at: usize,
+    filled: u64,
+    checksum: u32,
+    arrived: Vec<BlockPart>,
 }
 
 impl Arriving {
@@ -148,48 +155,49 @@ impl Arriving {
                 _ => return Err(refused(node, "it announced bytes that were not asked for")),
             }
         }
-        let empty = |part| (part, BytesMut::new());
         Ok(Self {
-            parts: parts.into_iter().map(empty).collect(),
+            announced: parts,
             at: 0,
+            filled: 0,
+            checksum: 0,
+            arrived: Vec::new(),
         })
     }
 
-    /// Takes bytes: those of one part after the other.
-    fn take(&mut self, node: &NodeInfo, mut bytes: Bytes) -> Result<(), BlockError> {
+    /// Takes bytes: those of one part after the other, each compared with its checksum.
+    fn take(&mut self, node: &NodeInfo, key: BlockKey, mut bytes: Bytes) -> Result<(), BlockError> {
         while !bytes.is_empty() {
-            let Some((part, filled)) = self.parts.get_mut(self.at) else {
+            let Some(part) = self.announced.get(self.at) else {
                 return Err(refused(node, "it sent more bytes than it announced"));
             };
-            let left = usize::try_from(part.length).unwrap_or(usize::MAX) - filled.len();
+            let left = usize::try_from(part.length - self.filled).unwrap_or(usize::MAX);
             let piece = bytes.split_to(left.min(bytes.len()));
-            filled.extend_from_slice(&piece);
-            if piece.len() == left {
-                self.at += 1;
+            let offset = part.offset + self.filled;
+            self.checksum = crc32c::crc32c_append(self.checksum, &piece);
+            self.filled += piece.len() as u64;
+            self.arrived.push(BlockPart {
+                offset,
+                bytes: piece,
+            });
+            if self.filled < part.length {
+                continue;
             }
-        }
-        Ok(())
-    }
-
-    /// Compares every part with its checksum.
-    fn finish(self, node: &NodeInfo, key: BlockKey) -> Result<Vec<BlockPart>, BlockError> {
-        if self.at < self.parts.len() {
-            return Err(refused(node, "it sent fewer bytes than it announced"));
-        }
-        let mut parts = Vec::with_capacity(self.parts.len());
-        for (part, bytes) in self.parts {
-            if crc32c::crc32c(&bytes) != part.crc32c {
+            if self.checksum != part.crc32c {
                 return Err(BlockError::Corrupt {
                     address: node.address.clone(),
                     key,
                 });
             }
-            parts.push(BlockPart {
-                offset: part.offset,
-                bytes: bytes.freeze(),
-            });
+            (self.at, self.filled, self.checksum) = (self.at + 1, 0, 0);
         }
-        Ok(parts)
+        Ok(())
+    }
+
+    fn finish(self, node: &NodeInfo) -> Result<Vec<BlockPart>, BlockError> {
+        if self.at < self.announced.len() {
+            return Err(refused(node, "it sent fewer bytes than it announced"));
+        }
+        Ok(self.arrived)
     }
 }
 
@@ -253,13 +261,13 @@ impl BlockClient for GrpcBlocks {
                         arriving = Some(parts);
                     }
                     (Some(wire::read_chunk::Kind::Data(bytes)), Some(arriving)) => {
-                        arriving.take(node, bytes)?;
+                        arriving.take(node, asked.key, bytes)?;
                     }
                     _ => return Err(refused(node, "its answer cannot be read")),
                 }
             }
             let arriving = arriving.ok_or_else(|| refused(node, "its answer is empty"))?;
-            arriving.finish(node, asked.key)
+            arriving.finish(node)
         })
         .await
     }

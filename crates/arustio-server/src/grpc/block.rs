@@ -232,7 +232,7 @@ async fn header(chunks: &mut Streaming<wire::WriteChunk>) -> Result<wire::WriteH
     }
 }
 
-/// Exactly the announced bytes; room is made as they come.
+/// Exactly the announced bytes.
 async fn payload(chunks: &mut Streaming<wire::WriteChunk>, length: u64) -> Result<Bytes, Failure> {
     use wire::write_chunk::Kind;
     let wrong = |message: &str| Failure::new(ErrorKind::InvalidArgument, message);
@@ -250,6 +250,10 @@ async fn payload(chunks: &mut Streaming<wire::WriteChunk>, length: u64) -> Resul
             // One message is kept as it came, without a copy.
             None if all.is_empty() => first = Some(data),
             held => {
+                if all.capacity() == 0 {
+                    // What it announced lies inside a block and inside the budget.
+                    all.reserve(usize::try_from(length).unwrap_or_default());
+                }
                 all.extend_from_slice(&held.unwrap_or_default());
                 all.extend_from_slice(&data);
             }
