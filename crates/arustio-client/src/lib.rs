@@ -7,6 +7,21 @@
 //! A client asks the metadata service for names, and fetches bytes itself: from the
 //! block nodes while they answer well, else from the object store. It owns no truth;
 //! dropping it at any point loses nothing that was acknowledged.
+//!
+//! ```no_run
+//! use arustio_client::{CreateOptions, FileSystem, FsPath, OpenOptions};
+//!
+//! # async fn example() -> arustio_client::Result<()> {
+//! let fs = arustio_client::connect("127.0.0.1:7411").await?;
+//! let path = FsPath::new("/data/greeting")?;
+//! let mut writer = fs.create(&path, CreateOptions::default()).await?;
+//! writer.write("hello".into()).await?;
+//! writer.commit().await?;
+//! let reader = fs.open(&path, OpenOptions::default()).await?;
+//! assert_eq!(reader.read_at(0, 100).await?, "hello");
+//! fs.close().await
+//! # }
+//! ```
 #![forbid(unsafe_code)]
 
 pub mod block;
@@ -29,6 +44,9 @@ mod sync;
 mod tasks;
 pub mod write;
 
+/// The nouns: everything that appears in a signature of this crate.
+pub use arustio_types as types;
+pub use arustio_types::{ByteSize, ErrorKind, FsPath};
 pub use builder::{Builder, Notice, connect};
 pub use config::ClientConfig;
 pub use error::{FsError, Result};

@@ -396,23 +396,23 @@ mod tests {
             Arriving::announced(&node(), &(10..20), parts).unwrap()
         };
         let mut good = announced();
-        good.take(&node(), Bytes::from_static(b"abc")).unwrap();
-        good.take(&node(), Bytes::from_static(b"def")).unwrap();
-        let parts = good.finish(&node(), key()).unwrap();
-        assert_eq!((&parts[0].bytes[..], parts[0].offset), (&b"abcd"[..], 10));
-        assert_eq!((&parts[1].bytes[..], parts[1].offset), (&b"ef"[..], 16));
-
-        let mut flipped = announced();
-        flipped
-            .take(&node(), Bytes::from_static(b"abcxef"))
+        good.take(&node(), key(), Bytes::from_static(b"abc"))
             .unwrap();
-        let flipped = flipped.finish(&node(), key());
+        good.take(&node(), key(), Bytes::from_static(b"def"))
+            .unwrap();
+        let parts = good.finish(&node()).unwrap();
+        let parts: Vec<_> = parts.iter().map(|p| (p.offset, &p.bytes[..])).collect();
+        assert_eq!(parts, [(10, &b"abc"[..]), (13, b"d"), (16, b"ef")]);
+
+        let flipped = announced().take(&node(), key(), Bytes::from_static(b"abcxef"));
         assert!(matches!(flipped, Err(BlockError::Corrupt { .. })));
 
         let mut short = announced();
-        short.take(&node(), Bytes::from_static(b"abcde")).unwrap();
-        assert!(short.finish(&node(), key()).is_err());
-        let long = announced().take(&node(), Bytes::from_static(b"abcdefg"));
+        short
+            .take(&node(), key(), Bytes::from_static(b"abcde"))
+            .unwrap();
+        assert!(short.finish(&node()).is_err());
+        let long = announced().take(&node(), key(), Bytes::from_static(b"abcdefg"));
         assert!(long.is_err());
     }
 }

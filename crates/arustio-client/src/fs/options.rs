@@ -90,6 +90,26 @@ pub struct MountRequest {
     pub shared: bool,
 }
 
+impl MountRequest {
+    /// Writable, without options.
+    pub fn new(path: FsPath, uri: impl Into<String>) -> Self {
+        Self {
+            path,
+            uri: uri.into(),
+            options: BTreeMap::new(),
+            readonly: false,
+            shared: false,
+        }
+    }
+
+    /// Adds an option under any of its names.
+    #[must_use]
+    pub fn option(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.options.insert(name.into(), value.into());
+        self
+    }
+}
+
 impl std::fmt::Debug for MountRequest {
     // Option values may be secret.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
