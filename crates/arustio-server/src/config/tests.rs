@@ -148,3 +148,29 @@ fn a_block_node_alone_needs_a_cluster() {
     let error = config.validate().unwrap_err().to_string();
     assert!(error.contains("--metadata"), "{error}");
 }
+
+#[test]
+fn the_sample_file_names_every_setting_with_its_default() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/server.toml");
+    let text = std::fs::read_to_string(path).unwrap();
+    let sample: ServerConfig = toml::from_str(&text).unwrap();
+    assert_eq!(sample, ServerConfig::default());
+    // What is left out has no default that could be written, and stands there all the same.
+    let uncommented = text
+        .lines()
+        .map(|line| line.strip_prefix("# ").unwrap_or(line));
+    let named = |key: &str| uncommented.clone().any(|line| line.starts_with(key));
+    let given = toml::Table::try_from(ServerConfig::default()).unwrap();
+    let mut tables = vec![given];
+    while let Some(table) = tables.pop() {
+        for (key, value) in table {
+            match value {
+                toml::Value::Table(inner) => tables.push(inner),
+                _ => assert!(named(&format!("{key} = ")), "{key} is missing"),
+            }
+        }
+    }
+    for unset in ["advertise = ", "data_dir = ", "capacity = "] {
+        assert!(named(unset), "{unset} is missing");
+    }
+}
