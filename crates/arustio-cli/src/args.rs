@@ -125,6 +125,12 @@ pub enum FsCommand {
         /// The file
         path: OsString,
     },
+    /// Forget what is cached of files or trees; the files stay
+    Free {
+        /// Files, directories or mount points
+        #[arg(required = true)]
+        paths: Vec<OsString>,
+    },
     /// Make directories
     Mkdir {
         /// Also missing parents; one that exists is fine

@@ -36,6 +36,7 @@ pub(crate) async fn fs(
         } => names::list(fs, &mut out, &path, v).await,
         FsCommand::Ls(args) => names::ls(fs, &mut out, args).await,
         FsCommand::Stat { paths } => names::stat(fs, &mut out, &paths).await,
+        FsCommand::Free { paths } => names::free(fs, &mut out, &paths).await,
         FsCommand::Mkdir { parents, paths } => names::mkdir(fs, &paths, parents).await,
         FsCommand::Touch { paths } => names::touch(fs, &paths).await,
         FsCommand::Test {

@@ -11,6 +11,7 @@ mod config;
 mod connect;
 mod local;
 mod output;
+mod process;
 mod progress;
 mod run;
 

@@ -140,8 +140,17 @@ pub(crate) fn mode(kind: FileKind, bits: u32) -> String {
     shown
 }
 
+/// How much of a file is cached.
+pub(crate) fn percent(cached: Option<u64>, size: u64) -> String {
+    match cached {
+        None => "-".to_owned(),
+        Some(_) if size == 0 => "100%".to_owned(),
+        Some(cached) => format!("{}%", u128::from(cached) * 100 / u128::from(size)),
+    }
+}
+
 /// An entry for programs. Fields are added, never renamed.
-pub(crate) fn entry_json(status: &FileStatus) -> Value {
+pub(crate) fn entry_json(status: &FileStatus, cached: Option<u64>) -> Value {
     let mut object = Map::new();
     object.insert("path".into(), json!(status.path.as_str()));
     let kind = if status.is_dir() { "directory" } else { "file" };
@@ -158,6 +167,7 @@ pub(crate) fn entry_json(status: &FileStatus) -> Value {
         json!(source.map(|s| s.version.identity.as_str())),
     );
     object.insert("persisted".into(), json!(status.persistence.name()));
+    object.insert("cached_bytes".into(), json!(cached));
     object.insert("checked_at".into(), json!(status.checked_at.map(rfc3339)));
     object.insert("mode".into(), json!(format!("{:04o}", status.mode)));
     object.insert("owner".into(), json!(status.owner));

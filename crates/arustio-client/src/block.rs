@@ -8,13 +8,14 @@
 pub(crate) mod fill;
 pub mod owner;
 pub(crate) mod remote;
+mod usage;
 
 use std::fmt;
 use std::ops::Range;
 use std::time::Duration;
 
 use arustio_types::cluster::NodeInfo;
-use arustio_types::{BlockKey, Checksum, ContentId, ErrorKind, MountId};
+use arustio_types::{BlockKey, BlockSize, Checksum, ContentId, ErrorKind, MountId};
 use async_trait::async_trait;
 use bytes::Bytes;
 
@@ -47,13 +48,13 @@ pub trait BlockClient: Send + Sync + fmt::Debug {
         deadline: Duration,
     ) -> Result<BlockStored, BlockError>;
 
-    /// Bytes of a block that a node has.
-    async fn stat(
+    /// Bytes that a node has of each of these contents.
+    async fn cached(
         &self,
         node: &NodeInfo,
-        key: BlockKey,
+        extents: &[BlockExtent],
         deadline: Duration,
-    ) -> Result<u64, BlockError>;
+    ) -> Result<Vec<u64>, BlockError>;
 
     /// Makes a node forget; the number of blocks that went.
     async fn remove(
@@ -62,6 +63,17 @@ pub trait BlockClient: Send + Sync + fmt::Debug {
         selector: BlockSelector,
         deadline: Duration,
     ) -> Result<u64, BlockError>;
+}
+
+/// The blocks of one content, all from the first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlockExtent {
+    /// Which content.
+    pub content: ContentId,
+    /// Into which blocks it is cut.
+    pub size: BlockSize,
+    /// How many of them.
+    pub blocks: u64,
 }
 
 /// What to read of a block.
@@ -206,8 +218,13 @@ impl BlockClient for NoBlocks {
         Ok(BlockStored::Rejected("there is no cache".to_owned()))
     }
 
-    async fn stat(&self, _: &NodeInfo, _: BlockKey, _: Duration) -> Result<u64, BlockError> {
-        Ok(0)
+    async fn cached(
+        &self,
+        _: &NodeInfo,
+        extents: &[BlockExtent],
+        _: Duration,
+    ) -> Result<Vec<u64>, BlockError> {
+        Ok(vec![0; extents.len()])
     }
 
     async fn remove(&self, _: &NodeInfo, _: BlockSelector, _: Duration) -> Result<u64, BlockError> {

@@ -160,6 +160,10 @@ impl FileSystem for ArustioFileSystem {
         usage.map_err(|error| error.at(path).during("count"))
     }
 
+    async fn cached_bytes(&self, files: &[FileStatus]) -> Result<Vec<Option<u64>>> {
+        Ok(self.0.cached_bytes(files).await)
+    }
+
     async fn free(&self, path: &FsPath) -> Result<FreeSummary> {
         let freed = self.free_blocks(path).await;
         freed.map_err(|error| error.at(path).during("free"))

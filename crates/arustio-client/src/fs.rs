@@ -111,6 +111,10 @@ pub trait FileSystem: Send + Sync + fmt::Debug {
     /// Files, directories and bytes at and below a path.
     async fn usage(&self, path: &FsPath, options: UsageOptions) -> Result<Usage>;
 
+    /// Bytes of each of these files that block nodes hold; `None` for a directory and
+    /// where it cannot be found out. An estimate while others read and write.
+    async fn cached_bytes(&self, files: &[FileStatus]) -> Result<Vec<Option<u64>>>;
+
     /// Drops cached blocks of everything at and below a path.
     async fn free(&self, path: &FsPath) -> Result<FreeSummary>;
 

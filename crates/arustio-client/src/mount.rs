@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use arustio_types::meta::command::Refusal;
-use arustio_types::meta::credential::Credential;
+use arustio_types::meta::credential::{Credential, SecretOptions};
 use arustio_types::meta::mount::{MountCapabilities, MountEntry, MountSpec};
 use arustio_types::meta::{Answer, Command, Consistency, Outcome, Query};
 use arustio_types::{ErrorKind, FsPath};
@@ -53,13 +53,32 @@ impl Client {
         self: &Arc<Self>,
         request: MountRequest,
     ) -> Result<MountOutcome> {
-        let open = self.parse_mount(&request)?;
+        let mut open = self.parse_mount(&request)?;
+        self.keep_secrets(&request.path, &mut open).await?;
         let mut spec = self.spec(&request, &open);
         spec.capabilities = self.measure(&open, request.readonly).await?.capabilities;
         let outcome = self.record_mount(Command::UpdateMount(spec)).await?;
         self.mounts.forget(outcome.entry.id);
         self.looked.forget();
         Ok(outcome)
+    }
+
+    /// Secrets that are not given anew stay as they are.
+    async fn keep_secrets(&self, path: &FsPath, open: &mut OpenRequest) -> Result<()> {
+        let mounts = self.mounts().await?;
+        let Some(standing) = mounts.iter().find(|entry| entry.spec.path == *path) else {
+            return Ok(());
+        };
+        let query = Query::OpenMount { mount: standing.id };
+        match self.ask(query, Consistency::Linearizable).await? {
+            Answer::OpenedMount { secrets, .. } => {
+                let mut kept = secrets.reveal().clone();
+                kept.extend(open.options.secret.reveal().clone());
+                open.options.secret = SecretOptions::new(kept);
+                Ok(())
+            }
+            other => Err(unexpected("opening a mount", &other)),
+        }
     }
 
     pub(crate) async fn check_mount(&self, request: MountRequest) -> Result<MountCheck> {

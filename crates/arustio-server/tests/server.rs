@@ -246,11 +246,21 @@ async fn blocks_are_stored_read_and_forgotten() {
     let got = read(&mut client, key, 1_000_000, 2_500_000).await;
     assert_eq!(got, bytes[1_000_000..]);
 
-    let stat = block::StatRequest {
-        key: Some((&key).into()),
+    let extent = |content: u128, blocks| block::Extent {
+        content: Some(content.into()),
+        size_log2: BlockSize::DEFAULT.log2().into(),
+        blocks,
     };
-    let stat = client.stat(stat).await.unwrap().into_inner();
-    assert_eq!((stat.present, stat.block_length), (3_000_000, 3_000_000));
+    let asked = block::CachedRequest {
+        extents: vec![extent(9, 3), extent(10, 1)],
+    };
+    let cached = client.cached(asked).await.unwrap().into_inner();
+    assert_eq!(cached.present, [3_000_000, 0]);
+    let asked = block::CachedRequest {
+        extents: vec![extent(9, u64::MAX), extent(9, u64::MAX)],
+    };
+    let refused = client.cached(asked).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::InvalidArgument);
     let remove = block::RemoveRequest {
         selector: Some(block::remove_request::Selector::Block((&key).into())),
         ..block::RemoveRequest::default()

@@ -8,7 +8,6 @@
 
 mod data;
 mod meta;
-mod process;
 
 use std::time::{Duration, Instant};
 
@@ -49,7 +48,7 @@ impl Measured {
 
     fn show(mut self, out: &mut Output) -> Result<(), FsError> {
         self.latencies.sort_unstable();
-        let cost = process::cost();
+        let cost = crate::process::cost();
         if out.is_json() {
             return out.object(&json!({
                 "workload": self.workload,

@@ -84,6 +84,7 @@ impl<'a> Run<'a> {
                 "cache_bytes": self.total.read.cache_bytes,
                 "ufs_bytes": self.total.read.ufs_bytes,
                 "ufs_requests": self.total.read.ufs_requests,
+                "peak_memory_bytes": crate::process::cost().peak_rss,
             }))?;
         }
         Ok(0)

@@ -9,12 +9,15 @@ use arustio_client::{
 use arustio_types::meta::command::AttributeChange;
 use arustio_types::meta::status::FileStatus;
 use arustio_types::{ErrorKind, FsPath, SystemClock, WallClock};
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt};
 use serde_json::json;
 
 use crate::args::{LsArgs, SortKey};
 use crate::local::fs_path;
 use crate::output::{self, Output, printable};
+
+/// Entries that are looked up in the cache at a time.
+const TOGETHER: usize = 256;
 
 /// How one listing looks.
 #[derive(Debug, Clone, Copy, Default)]
@@ -62,22 +65,42 @@ async fn ls_path(
     let options = ListOptions {
         recursive: look.recursive,
     };
-    let mut entries = fs.list(path, options);
+    let entries = fs.list(path, options);
     if let Some(key) = sort {
         let mut all: Vec<FileStatus> = entries.try_collect().await?;
         order(&mut all, key);
-        return all.iter().try_for_each(|s| show(out, path, s, look));
+        return show_all(fs, out, path, &all, look).await;
     }
+    // What came together is shown together; the first lines are seen at once, however
+    // large the directory is.
+    let mut together = entries.ready_chunks(TOGETHER);
     let mut shown = 0u64;
-    while let Some(status) = entries.try_next().await? {
-        show(out, path, &status, look)?;
-        shown += 1;
-        // The first lines are seen at once, however large the directory is.
-        if shown.is_power_of_two() {
+    while let Some(came) = together.next().await {
+        let count = came.len();
+        let came = came.into_iter().collect::<Result<Vec<_>, _>>();
+        show_all(fs, out, path, &came?, look).await?;
+        if (shown + count as u64).ilog2() > shown.max(1).ilog2() || shown == 0 {
             out.flush()?;
         }
+        shown += count as u64;
     }
     Ok(())
+}
+
+/// Shows entries, with what of them is cached where that is shown.
+async fn show_all(
+    fs: &dyn FileSystem,
+    out: &mut Output,
+    base: &FsPath,
+    entries: &[FileStatus],
+    look: Look,
+) -> Result<(), FsError> {
+    let cached = match out.is_json() || look.long {
+        true => fs.cached_bytes(entries).await?,
+        false => vec![None; entries.len()],
+    };
+    let mut lines = entries.iter().zip(cached);
+    lines.try_for_each(|(status, cached)| show(out, base, status, cached, look))
 }
 
 fn order(all: &mut [FileStatus], key: SortKey) {
@@ -88,9 +111,15 @@ fn order(all: &mut [FileStatus], key: SortKey) {
     }
 }
 
-fn show(out: &mut Output, base: &FsPath, status: &FileStatus, look: Look) -> Result<(), FsError> {
+fn show(
+    out: &mut Output,
+    base: &FsPath,
+    status: &FileStatus,
+    cached: Option<u64>,
+    look: Look,
+) -> Result<(), FsError> {
     if out.is_json() {
-        return out.object(&output::entry_json(status));
+        return out.object(&output::entry_json(status, cached));
     }
     let name = output::shown_name(status, Some(base));
     if !look.long {
@@ -104,13 +133,14 @@ fn show(out: &mut Output, base: &FsPath, status: &FileStatus, look: Look) -> Res
         }
     };
     out.line(&format!(
-        "{} {:<8} {:<8} {:>12} {:<15} {} {name}",
+        "{} {:<8} {:<8} {:>12} {:<15} {} {:>4} {name}",
         output::mode(status.kind, status.mode),
         or_dash(&status.owner),
         or_dash(&status.group),
         output::size(status.size, look.human),
         status.persistence.name(),
         output::local_time(status.modified),
+        output::percent(cached, status.size),
     ))
 }
 
@@ -122,11 +152,12 @@ pub(crate) async fn stat(
 ) -> Result<u8, FsError> {
     for path in paths {
         let status = fs.stat(&fs_path(path)?, StatOptions::default()).await?;
+        let cached = fs.cached_bytes(std::slice::from_ref(&status)).await?;
+        let value = output::entry_json(&status, cached.first().copied().flatten());
         if out.is_json() {
-            out.object(&output::entry_json(&status))?;
+            out.object(&value)?;
             continue;
         }
-        let value = output::entry_json(&status);
         let Some(fields) = value.as_object() else {
             continue;
         };
@@ -137,6 +168,33 @@ pub(crate) async fn stat(
                 other => other.to_string(),
             };
             out.line(&format!("{key}: {text}"))?;
+        }
+    }
+    Ok(0)
+}
+
+/// Forgets cached blocks.
+pub(crate) async fn free(
+    fs: &dyn FileSystem,
+    out: &mut Output,
+    paths: &[OsString],
+) -> Result<u8, FsError> {
+    for path in paths {
+        let path = fs_path(path)?;
+        let freed = fs.free(&path).await?;
+        if freed.unreachable > 0 {
+            eprintln!(
+                "warning: {} block nodes did not answer and may keep blocks of {}",
+                freed.unreachable,
+                printable(path.as_str())
+            );
+        }
+        if out.is_json() {
+            out.object(&json!({
+                "path": path.as_str(),
+                "files": freed.files,
+                "unreachable_nodes": freed.unreachable,
+            }))?;
         }
     }
     Ok(0)

@@ -22,7 +22,8 @@ use tonic::transport::{Channel, Endpoint};
 use crate::net;
 
 use super::{
-    BlockClient, BlockError, BlockPart, BlockRead, BlockSelector, BlockStored, BlockWrite,
+    BlockClient, BlockError, BlockExtent, BlockPart, BlockRead, BlockSelector, BlockStored,
+    BlockWrite,
 };
 
 /// Largest message: a run of bytes is much smaller.
@@ -124,6 +125,14 @@ fn byte_range(range: &Range<u64>) -> wire::ByteRange {
     wire::ByteRange {
         offset: range.start,
         length: range.end - range.start,
+    }
+}
+
+fn extent(extent: &BlockExtent) -> wire::Extent {
+    wire::Extent {
+        content: Some(extent.content.get().into()),
+        size_log2: extent.size.log2().into(),
+        blocks: extent.blocks,
     }
 }
 
@@ -297,20 +306,26 @@ impl BlockClient for GrpcBlocks {
         .await
     }
 
-    async fn stat(
+    async fn cached(
         &self,
         node: &NodeInfo,
-        key: BlockKey,
+        extents: &[BlockExtent],
         deadline: Duration,
-    ) -> Result<u64, BlockError> {
+    ) -> Result<Vec<u64>, BlockError> {
         let mut channel = self.channel(&node.address)?;
-        let request = wire::StatRequest {
-            key: Some((&key).into()),
-        };
+        let extents: Vec<_> = extents.iter().map(extent).collect();
+        let asked = extents.len();
         within(node, deadline, async move {
-            let response = channel.stat(request).await;
+            let response = channel.cached(wire::CachedRequest { extents }).await;
             let response = response.map_err(|status| failed(node, &status))?;
-            Ok(response.into_inner().present)
+            let present = response.into_inner().present;
+            if present.len() != asked {
+                return Err(refused(
+                    node,
+                    "it answered for other contents than asked for",
+                ));
+            }
+            Ok(present)
         })
         .await
     }

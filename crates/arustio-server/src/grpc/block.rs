@@ -28,6 +28,9 @@ use crate::metrics::Metrics;
 /// The unit in which byte budgets are counted.
 const GRAIN: u64 = 4096;
 
+/// Blocks that one request may ask about: looking at them takes well below a second.
+const MOST_COUNTED: u64 = 1 << 20;
+
 /// The service.
 #[derive(Debug)]
 pub(crate) struct Blocks {
@@ -85,21 +88,12 @@ impl BlockService for Blocks {
         answer(&self.metrics, "block_write", self.take(chunks)).await
     }
 
-    async fn stat(
+    async fn cached(
         &self,
-        request: Request<wire::StatRequest>,
-    ) -> Result<Response<wire::StatResponse>, Status> {
-        let work = async {
-            let key = given(request.into_inner().key, "the block's key")?;
-            let presence = self.store.contains(key).await.map_err(failed)?;
-            Ok(
-                presence.map_or_else(Default::default, |there| wire::StatResponse {
-                    present: there.present,
-                    block_length: there.block_len,
-                }),
-            )
-        };
-        answer(&self.metrics, "block_stat", work).await
+        request: Request<wire::CachedRequest>,
+    ) -> Result<Response<wire::CachedResponse>, Status> {
+        let extents = request.into_inner().extents;
+        answer(&self.metrics, "block_cached", self.count(extents)).await
     }
 
     async fn remove(
@@ -139,6 +133,32 @@ impl BlockService for Blocks {
 }
 
 impl Blocks {
+    async fn count(&self, extents: Vec<wire::Extent>) -> Result<wire::CachedResponse, Failure> {
+        let wanted = extents
+            .iter()
+            .fold(0u64, |sum, extent| sum.saturating_add(extent.blocks));
+        if wanted > MOST_COUNTED {
+            let message = format!("at most {MOST_COUNTED} blocks are counted at a time");
+            return Err(Failure::new(ErrorKind::InvalidArgument, message));
+        }
+        let mut present = Vec::with_capacity(extents.len());
+        for extent in extents {
+            let first = wire::BlockKey {
+                content: extent.content,
+                size_log2: extent.size_log2,
+                index: 0,
+            };
+            let first: BlockKey = given(Some(first), "the content")?;
+            let mut bytes = 0;
+            for index in 0..extent.blocks {
+                let found = self.store.contains(BlockKey { index, ..first }).await;
+                bytes += found.map_err(failed)?.map_or(0, |there| there.present);
+            }
+            present.push(bytes);
+        }
+        Ok(wire::CachedResponse { present })
+    }
+
     async fn found(
         &self,
         request: wire::ReadRequest,

@@ -76,6 +76,11 @@ async fn a_second_read_comes_from_the_cache_and_asks_the_store_for_nothing() {
     );
     let after = house.s3.stats().snapshot().requests(Operation::GetObject);
     assert_eq!(before, after);
+    let listed = house.run(&["fs", "ls", "-l", "/data"]).await.ok();
+    assert!(listed.contains(" 100% f\n"), "{listed}");
+    house.run(&["fs", "free", "/data/f"]).await.ok();
+    let listed = house.run(&["--json", "fs", "ls", "/data"]).await.ok();
+    assert!(listed.contains("\"cached_bytes\":0"), "{listed}");
 }
 
 #[tokio::test]
@@ -273,4 +278,42 @@ async fn c1_a_secret_is_shown_nowhere() {
     let mode =
         std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(key).unwrap().permissions());
     assert_eq!(mode & 0o777, 0o600);
+}
+
+#[tokio::test]
+async fn an_updated_mount_keeps_what_was_not_given_anew() {
+    let house = House::mounted().await;
+    house.put("/data/f", b"content").await;
+    house
+        .run(&["fs", "update-mount", "--readonly", "/data"])
+        .await
+        .ok();
+    assert_eq!(house.run(&["fs", "cat", "/data/f"]).await.ok(), "content");
+    let listed = house.run(&["fs", "list"]).await.ok();
+    assert_eq!(listed, "s3://test-bucket on /data (ro)\n");
+    let wrong = "secret_access_key=env:NOT_THE_SECRET";
+    let mut command = house.command();
+    command.env("NOT_THE_SECRET", "something else");
+    command.args(["fs", "update-mount", "-o", wrong, "/data"]);
+    let output = command.output().await.unwrap();
+    assert_eq!(output.status.code(), Some(5), "{output:?}");
+    // What was refused changed nothing.
+    house.run(&["fs", "sync", "/data"]).await.ok();
+}
+
+#[tokio::test]
+async fn without_keys_the_usual_chain_is_asked() {
+    let house = House::start().await;
+    house.s3.backdoor().put(BUCKET, "f", "content");
+    let endpoint = format!("endpoint={}", house.s3.endpoint());
+    let run = async |arguments: &[&str]| {
+        let mut command = house.command();
+        command.env("AWS_ACCESS_KEY_ID", "minioadmin");
+        command.env("AWS_SECRET_ACCESS_KEY", "minioadmin");
+        command.args(arguments).output().await.unwrap()
+    };
+    let mounted = run(&["fs", "mount", "-o", &endpoint, "/data", "s3://test-bucket"]).await;
+    assert!(mounted.status.success(), "{mounted:?}");
+    let read = run(&["fs", "cat", "/data/f"]).await;
+    assert_eq!(read.stdout, b"content", "{read:?}");
 }

@@ -4,15 +4,15 @@ use std::time::Duration;
 
 /// CPU time and memory.
 #[derive(Debug, Default)]
-pub(super) struct Cost {
+pub(crate) struct Cost {
     /// User and system time.
-    pub(super) cpu: Duration,
+    pub(crate) cpu: Duration,
     /// Largest resident set, in bytes.
-    pub(super) peak_rss: u64,
+    pub(crate) peak_rss: u64,
 }
 
 /// Reads it; zeros where the kernel does not tell.
-pub(super) fn cost() -> Cost {
+pub(crate) fn cost() -> Cost {
     let peak_rss = std::fs::read_to_string("/proc/self/status")
         .ok()
         .and_then(|text| peak(&text))
