@@ -44,7 +44,7 @@ impl Client {
                 Outcome::NeedsSync { dir, name } => {
                     proofs.demanded(&dir, name.as_deref(), self.config.sync.max_rounds)?;
                     match name {
-                        Some(name) => proofs.add(self.prove_name(&dir, &name).await?),
+                        Some(name) => proofs.extend(self.prove_name(&dir, &name).await?),
                         None => proofs.extend(self.prove_dir(&dir, depth).await?),
                     }
                 }
@@ -76,7 +76,7 @@ impl Proofs {
         self.proven.insert(proof.path, proof.seen);
     }
 
-    fn extend(&mut self, proofs: Vec<Proof>) {
+    fn extend(&mut self, proofs: impl IntoIterator<Item = Proof>) {
         for proof in proofs {
             self.add(proof);
         }

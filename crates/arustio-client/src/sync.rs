@@ -32,6 +32,7 @@ use crate::client::{Client, unexpected};
 use crate::error::{FsError, Result};
 use crate::metadata::session;
 use crate::resolve::Mounted;
+use probe::Found;
 
 /// How long to wait for somebody else's look before looking as well.
 const LONGEST_TURN: Duration = Duration::from_secs(30);
@@ -165,8 +166,10 @@ impl Client {
             .await
     }
 
-    /// Proves that a name is what the namespace will say after this (L3).
-    pub(crate) async fn prove_name(&self, dir: &FsPath, name: &str) -> Result<Proof> {
+    /// Makes a name what the namespace will say after this, and proves it where that is
+    /// nothing (L3). What was found needs no proof: the namespace has it now. Of a directory
+    /// that was found it would say that nothing lies in it.
+    pub(crate) async fn prove_name(&self, dir: &FsPath, name: &str) -> Result<Option<Proof>> {
         let path = dir.join(name)?;
         let (look, known) = match self.ask_stat(&path).await? {
             Answer::Absent(absent) if absent.dir == *dir && absent.name == name => {
@@ -196,10 +199,10 @@ impl Client {
             let key = mounted.file_key(&path)?;
             self.looked.name(look.mount, key.as_str(), began);
         }
-        Ok(Proof {
+        Ok((found == Found::Nothing).then_some(Proof {
             path,
             seen: look.seen,
-        })
+        }))
     }
 
     /// Status and position of a directory in one question.
