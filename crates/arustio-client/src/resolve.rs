@@ -3,7 +3,8 @@
 //! The metadata service says which mount a name lies in; this module opens that mount
 //! (with its secrets, which stay in here) and turns paths into keys. Open stores are kept
 //! by mount id and opened anew when the mount's generation, options or credential have
-//! changed, which is looked at once a minute and after the credentials were refused.
+//! changed, which is looked at once in the time of a session and after the credentials
+//! were refused.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,9 +24,6 @@ use tokio::time::Instant;
 
 use crate::client::{Client, unexpected};
 use crate::error::{FsError, Result};
-
-/// How long an open mount is taken as unchanged.
-const MOUNT_AGE: Duration = Duration::from_secs(60);
 
 /// Open mounts. One short lock, never held across an await.
 #[derive(Debug)]
@@ -129,20 +127,38 @@ impl Mounts {
 }
 
 impl Client {
+    /// How long an open mount is taken as unchanged: as long as a session lives without a
+    /// word from the service.
+    fn mount_age(&self) -> Duration {
+        self.config.session_ttl
+    }
+
     /// The open store of a mount.
     pub(crate) async fn mounted(&self, mount: MountId) -> Result<Arc<Mounted>> {
         let kept = self.mounts.kept(mount);
         if let Some((at, mounted)) = &kept
-            && at.elapsed() < MOUNT_AGE
+            && at.elapsed() < self.mount_age()
         {
             return Ok(Arc::clone(mounted));
         }
+        self.ask_mount(mount, kept.map(|(_, mounted)| mounted))
+            .await
+    }
+
+    /// Asks for a mount; `kept` stays open if it has not changed.
+    async fn ask_mount(&self, mount: MountId, kept: Option<Arc<Mounted>>) -> Result<Arc<Mounted>> {
         let query = Query::OpenMount { mount };
-        let (entry, secrets) = match self.ask(query, Consistency::Linearizable).await? {
-            Answer::OpenedMount { entry, secrets } => (entry, secrets),
-            other => return Err(unexpected("opening a mount", &other)),
+        let (entry, secrets) = match self.ask(query, Consistency::Linearizable).await {
+            Ok(Answer::OpenedMount { entry, secrets }) => (entry, secrets),
+            Ok(other) => return Err(unexpected("opening a mount", &other)),
+            Err(error) => {
+                if error.kind() == ErrorKind::Stale {
+                    self.mounts.forget(mount);
+                }
+                return Err(error);
+            }
         };
-        if let Some((_, mounted)) = kept
+        if let Some(mounted) = kept
             && mounted.entry == entry
             && mounted.secrets == secrets
         {
@@ -150,6 +166,28 @@ impl Client {
         }
         let mounted = self.mounts.open_entry(entry, secrets)?;
         Ok(self.mounts.keep(Arc::new(mounted)))
+    }
+
+    /// Fails when a mount is gone that a handle reads from (N8). Told from memory: what is
+    /// old there is asked for beside, so that an open handle outlives the metadata service.
+    pub(crate) async fn stands(self: &Arc<Self>, mount: MountId) -> Result<()> {
+        match self.mounts.kept(mount) {
+            Some((at, _)) if at.elapsed() < self.mount_age() => return Ok(()),
+            Some((_, mounted)) => {
+                // One asks, and not again for a while if nobody answers.
+                self.mounts.keep(Arc::clone(&mounted));
+                let client = Arc::clone(self);
+                let ask = async move { drop(client.ask_mount(mount, Some(mounted)).await) };
+                self.tasks.background(ask);
+                return Ok(());
+            }
+            None => {}
+        }
+        match self.mounted(mount).await {
+            Err(error) if error.kind() == ErrorKind::Stale => Err(error),
+            // Reading will tell.
+            Ok(_) | Err(_) => Ok(()),
+        }
     }
 
     /// An error of a mount's store, said of a path. Credentials that were refused are

@@ -59,6 +59,12 @@ pub(crate) struct Fetcher {
 }
 
 impl Fetcher {
+    /// Blocks of a mount that is gone may still be cached: they are not handed out (N8).
+    pub(crate) async fn check_mount(&self) -> Result<()> {
+        let stands = self.client.stands(self.pin.mounted.id()).await;
+        stands.map_err(|_| self.pin.stale())
+    }
+
     /// What the block nodes have of a range, in order. Faults are misses.
     pub(crate) async fn cached(&self, range: &Range<u64>) -> Vec<Piece> {
         if !self.client.config.read.cache || range.is_empty() {

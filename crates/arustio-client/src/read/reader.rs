@@ -130,6 +130,7 @@ impl Handle {
             let pieces: Vec<Bytes> = pieces.try_collect().await?;
             return Ok(join(pieces));
         }
+        fetcher.check_mount().await?;
         let grid = if self.pattern.lock().sequential(&range) {
             config.min_fetch.get().max(fetcher.pin.block_size.bytes())
         } else {

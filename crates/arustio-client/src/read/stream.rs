@@ -140,6 +140,7 @@ async fn fetch(
     let hand_on = |piece: Piece| {
         let _ = sender.send(Ok(piece.bytes));
     };
+    fetcher.check_mount().await?;
     let cached = fetcher.cached(&range).await;
     let gaps = plan::gaps(&range, cached.iter().map(Piece::range));
     let mut cached = cached.into_iter().peekable();

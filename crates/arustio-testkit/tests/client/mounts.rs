@@ -1,0 +1,99 @@
+//! N8: what unmounting ends and what it leaves.
+
+use std::time::Duration;
+
+use arustio_client::{CreateOptions, ErrorKind, FileSystem, OpenOptions};
+use arustio_testkit::s3::{FaultAction, FaultRule, Operation};
+
+use crate::house::{BUCKET, House, Short, eventually, fails, p};
+
+#[tokio::test]
+async fn n8_handles_that_are_open_become_stale() {
+    let (house, fs) = House::mounted().await;
+    house.put("f", vec![7; 1 << 20]);
+    let second = Duration::from_secs(1);
+    let other = house
+        .client_with(|config| config.session_ttl = second)
+        .await;
+    let own = fs
+        .open(&p("/data/f"), OpenOptions::default())
+        .await
+        .unwrap();
+    let far = other
+        .open(&p("/data/f"), OpenOptions::default())
+        .await
+        .unwrap();
+    assert_eq!(own.read_at(0, 10).await.unwrap(), vec![7; 10]);
+    assert_eq!(far.read_at(0, 10).await.unwrap(), vec![7; 10]);
+    fs.unmount(&p("/data"), false).await.unwrap();
+    fails(own.read_at(1 << 19, 10).await, ErrorKind::Stale);
+    fails(own.read_at(0, 10).await, ErrorKind::Stale);
+    // Others ask once in the time of a session.
+    eventually(async || match far.read_at(0, 10).await {
+        Ok(bytes) => Err(format!("{bytes:?}")),
+        Err(error) if error.kind() == ErrorKind::Stale => Ok(()),
+        Err(error) => panic!("{error}"),
+    })
+    .await;
+    assert_eq!(house.keys(), ["f"]);
+}
+
+#[tokio::test]
+async fn n8_an_open_write_keeps_the_mount_unless_it_is_abandoned_by_force() {
+    let (house, fs) = House::mounted().await;
+    fs.write("/data/old", "old").await.unwrap();
+    let mut writer = fs
+        .create(&p("/data/f"), CreateOptions::default())
+        .await
+        .unwrap();
+    writer.write("half".into()).await.unwrap();
+    let error = fails(fs.unmount(&p("/data"), false).await, ErrorKind::Conflict);
+    assert!(error.to_string().contains("/data"), "{error}");
+    assert_eq!(fs.read("/data/old").await.unwrap(), "old");
+
+    let left = fs.unmount(&p("/data"), true).await.unwrap();
+    assert_eq!(left.abandoned, ["write of /data/f"]);
+    assert!(writer.commit().await.is_err(), "its mount is gone");
+    assert!(!fs.exists("/data/old").await);
+    assert_eq!(house.object("old").unwrap(), "old");
+    assert_eq!(fs.owed().await, []);
+}
+
+#[tokio::test]
+async fn n8_work_owed_to_the_store_keeps_the_mount_unless_it_is_abandoned_by_force() {
+    let (house, fs) = House::mounted().await;
+    fs.write("/data/f", "bytes").await.unwrap();
+    let hang = FaultRule::new(FaultAction::Hang).on(Operation::DeleteObject);
+    let rule = house.fault(hang.key_prefix("f"));
+    let victim = house.victim().await;
+    let remover = victim.fs.clone();
+    victim.start(async move { remover.rm("/data/f").await });
+    house.struck(rule).await;
+    victim.kill().await;
+    fails(fs.unmount(&p("/data"), false).await, ErrorKind::Conflict);
+    let left = fs.unmount(&p("/data"), true).await.unwrap();
+    assert_eq!(left.abandoned.len(), 1, "{left:?}");
+    assert!(left.abandoned[0].contains("/data/f"), "{left:?}");
+    assert_eq!(house.object("f").unwrap(), "bytes");
+}
+
+#[tokio::test]
+async fn n8_a_new_mount_trusts_nothing_that_was_cached_before() {
+    let (house, fs) = House::mounted().await;
+    house.put("f", "first");
+    let first = fs.mounts().await.unwrap()[0].id;
+    let content = |status: arustio_types::meta::FileStatus| status.content.unwrap();
+    assert_eq!(fs.read("/data/f").await.unwrap(), "first");
+    let before = content(fs.stat(&p("/data/f"), Default::default()).await.unwrap());
+    fs.unmount(&p("/data"), false).await.unwrap();
+
+    house.mount(&fs, "/data", "s3://test-bucket").await.unwrap();
+    assert_ne!(fs.mounts().await.unwrap()[0].id, first);
+    house.s3.stats().reset();
+    assert_eq!(fs.read("/data/f").await.unwrap(), "first");
+    let reads = house.s3.stats().snapshot().requests(Operation::GetObject);
+    assert_eq!(reads, 1, "the bytes came from the store");
+    let after = content(fs.stat(&p("/data/f"), Default::default()).await.unwrap());
+    assert_ne!(after, before);
+    assert!(house.bucket().delete(BUCKET, "f"));
+}
