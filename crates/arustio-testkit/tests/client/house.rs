@@ -8,8 +8,9 @@ use std::time::Duration;
 use arustio_client::entropy::Entropy;
 use arustio_client::metadata::{ClusterIdentity, MetadataClient, Proposed, RemoteMetadata};
 use arustio_client::types::cluster::ClusterView;
+use arustio_client::types::meta::command::Principal;
 use arustio_client::types::meta::sync::{SyncRequest, SyncTarget, SyncTurn};
-use arustio_client::types::meta::{Answer, Command, Consistency, Query, RequestContext};
+use arustio_client::types::meta::{Answer, Command, Consistency, Outcome, Query, RequestContext};
 use arustio_client::{
     ArustioFileSystem, Builder, ClientConfig, Committed, CreateOptions, DeleteOptions, ErrorKind,
     FileSystem, FsError, FsPath, ListOptions, MountOutcome, MountRequest, OpenOptions, PendingItem,
@@ -140,6 +141,17 @@ impl House {
         (builder.connect().await.unwrap(), said)
     }
 
+    /// A client with a hook: called with each command that was applied, before the client
+    /// learns what came of it.
+    pub(crate) async fn client_with_hook(
+        &self,
+        hook: impl Fn(&Command) + Send + Sync + 'static,
+    ) -> ArustioFileSystem {
+        let seam = Seam::new(&self.config(), Link::default(), Box::new(hook));
+        let builder = Builder::new().config(self.config()).metadata(seam);
+        builder.connect().await.unwrap()
+    }
+
     /// A client that a test will end in the middle of something.
     pub(crate) async fn victim(&self) -> Victim {
         Victim::of(self.config()).await
@@ -211,17 +223,8 @@ impl Victim {
         let link = Link::default();
         let cut = link.clone();
         let connecting = runtime.spawn(async move {
-            let entropy = Arc::new(Entropy::from_os());
-            let remote = RemoteMetadata::new(&config, Default::default(), entropy).unwrap();
-            let metadata = Arc::new(Cut {
-                inner: remote,
-                link: cut,
-            });
-            Builder::new()
-                .config(config)
-                .metadata(metadata)
-                .connect()
-                .await
+            let seam = Seam::new(&config, cut, Box::new(|_| ()));
+            Builder::new().config(config).metadata(seam).connect().await
         });
         let fs = connecting.await.unwrap().unwrap();
         Self {
@@ -291,22 +294,50 @@ impl Link {
     }
 }
 
-/// A way to the metadata service that a test can cut: requests wait before they are sent.
-#[derive(Debug)]
-struct Cut {
+/// Called with each command that was applied.
+type Hook = Box<dyn Fn(&Command) + Send + Sync>;
+
+/// A way to the metadata service that a test can cut (requests wait before they are sent)
+/// and listen to.
+struct Seam {
     inner: RemoteMetadata,
     link: Link,
+    hook: Hook,
+}
+
+impl Seam {
+    fn new(config: &ClientConfig, link: Link, hook: Hook) -> Arc<Self> {
+        let entropy = Arc::new(Entropy::from_os());
+        let inner = RemoteMetadata::new(config, Principal::default(), entropy).unwrap();
+        Arc::new(Self { inner, link, hook })
+    }
+}
+
+impl std::fmt::Debug for Seam {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Seam")
+            .field("inner", &self.inner)
+            .finish_non_exhaustive()
+    }
 }
 
 #[async_trait]
-impl MetadataClient for Cut {
+impl MetadataClient for Seam {
     async fn identity(&self) -> Result<ClusterIdentity> {
         self.inner.identity().await
     }
 
     async fn propose(&self, context: &RequestContext, command: &Command) -> Result<Proposed> {
         self.link.up().await;
-        self.inner.propose(context, command).await
+        let proposed = self.inner.propose(context, command).await?;
+        // Asking for a proof or for patience changes nothing.
+        if !matches!(
+            proposed.outcome,
+            Outcome::NeedsSync { .. } | Outcome::Pending(_)
+        ) {
+            (self.hook)(command);
+        }
+        Ok(proposed)
     }
 
     async fn query(&self, query: Query, consistency: Consistency) -> Result<Answer> {

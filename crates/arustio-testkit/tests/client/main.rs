@@ -12,4 +12,9 @@
 
 mod history;
 mod house;
+mod mounts;
 mod names;
+mod owed;
+mod reads;
+mod stores;
+mod writes;
