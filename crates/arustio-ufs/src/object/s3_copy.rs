@@ -182,7 +182,9 @@ impl Copy<'_> {
         let headers = self.source.headers.clone();
         let upload = S3Upload::begin(self.shared, target, write_id, headers, self.left()).await?;
         let done = self.fill_and_complete(&upload).await;
-        if done.as_ref().err().is_some_and(|error| !error.unanswered()) {
+        if done.is_err() {
+            // Also when the completion got no answer: if it is still to come it finds no
+            // upload then, and if it came there is none to abort.
             let options = AbortOptions {
                 deadline: ABORT_DEADLINE,
             };
