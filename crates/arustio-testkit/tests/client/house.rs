@@ -92,6 +92,20 @@ impl House {
         (house, fs)
     }
 
+    /// A new, empty namespace that mounts the same bucket.
+    pub(crate) async fn fresh_namespace(&self) -> Fresh {
+        let folder = tempfile::tempdir().unwrap();
+        let (server, address) = Self::serve(folder.path()).await;
+        let builder = Builder::new().addresses([address]);
+        let fs = builder.connect().await.unwrap();
+        self.mount(&fs, "/data", "s3://test-bucket").await.unwrap();
+        Fresh {
+            fs,
+            _server: server,
+            _folder: folder,
+        }
+    }
+
     /// What mounts a part of the bucket.
     pub(crate) fn request(&self, path: &str, uri: &str) -> MountRequest {
         MountRequest::new(p(path), uri)
@@ -189,6 +203,13 @@ impl House {
         })
         .await;
     }
+}
+
+/// Another namespace, and a client of it.
+pub(crate) struct Fresh {
+    pub(crate) fs: ArustioFileSystem,
+    _server: Server,
+    _folder: tempfile::TempDir,
 }
 
 /// The lines that a client said.

@@ -10,11 +10,14 @@
     reason = "helpers of tests fail as tests do, and clippy excuses only the tests"
 )]
 
+mod errors;
 mod history;
 mod house;
+mod listing;
 mod mounts;
 mod names;
 mod owed;
 mod reads;
 mod stores;
+mod takeover;
 mod writes;

@@ -1,0 +1,99 @@
+//! N5: listings stream, name everything once, and ask for no more than is taken.
+
+use std::collections::BTreeSet;
+
+use arustio_client::{FileSystem, ListOptions};
+use arustio_testkit::s3::{FaultAction, FaultRule, Operation, Profile};
+use futures::{StreamExt as _, TryStreamExt as _};
+
+use crate::house::{House, Short, p, within};
+
+const DIRS: usize = 3;
+const FILES: usize = 1100;
+
+fn all_names() -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for dir in 0..DIRS {
+        names.insert(format!("/data/t/d{dir}"));
+        for file in 0..FILES {
+            names.insert(format!("/data/t/d{dir}/f{file:05}"));
+        }
+    }
+    names
+}
+
+fn fill(house: &House) {
+    for name in all_names() {
+        if name.contains("/f") {
+            house.put(name.trim_start_matches("/data/"), "x");
+        }
+    }
+}
+
+#[tokio::test]
+async fn n5_a_recursive_listing_of_thousands_names_everything_once() {
+    for profile in [Profile::Aws, Profile::Minio] {
+        let (house, fs) = House::mounted_with(profile).await;
+        fill(&house);
+        for client in [&fs, &house.client().await] {
+            let entries = client.list(&p("/data/t"), ListOptions { recursive: true });
+            let listed: Vec<String> = entries
+                .map_ok(|entry| entry.path.to_string())
+                .try_collect()
+                .await
+                .unwrap();
+            assert_eq!(listed.len(), all_names().len());
+            assert_eq!(listed.iter().cloned().collect::<BTreeSet<_>>(), all_names());
+            for (at, path) in listed.iter().enumerate() {
+                let parent = p(path).parent().unwrap().to_string();
+                let before = parent == "/data/t" || listed[..at].contains(&parent);
+                assert!(before, "{path} comes before its parent");
+                if at > 400 {
+                    break;
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn n5_the_first_entries_come_while_the_store_still_lists() {
+    let (house, fs) = House::mounted().await;
+    for i in 0..1500 {
+        house.put(&format!("flat/f{i:05}"), "x");
+    }
+    fs.sync_all("/data").await;
+    let fresh = house.fresh_namespace().await;
+    house.s3.stats().reset();
+    // Its name and its first page are asked for; the second page never comes.
+    let hang = FaultRule::new(FaultAction::Hang).on(Operation::ListObjectsV2);
+    let rule = house.fault(hang.skip(2));
+    let mut entries = fresh.fs.list(&p("/data/flat"), ListOptions::default());
+    let first = within(entries.next()).await.unwrap().unwrap();
+    assert_eq!(first.path.as_str(), "/data/flat/f00000");
+    house.struck(rule).await;
+    drop(entries);
+    house.s3.faults().clear();
+    assert_eq!(within(fresh.fs.names("/data/flat")).await.len(), 1500);
+}
+
+#[tokio::test]
+async fn n5_a_listing_that_nobody_takes_asks_for_little() {
+    let (house, fs) = House::mounted().await;
+    fill(&house);
+    fs.exists("/data/t").await;
+    house.s3.stats().reset();
+    let mut entries = fs.list(&p("/data/t"), ListOptions { recursive: true });
+    for _ in 0..3 {
+        entries.next().await.unwrap().unwrap();
+    }
+    // Another whole listing takes longer than the first one needs to run full.
+    let other = house.client().await;
+    other.exists("/data/t/d0/f00000").await;
+    let lists = house
+        .s3
+        .stats()
+        .snapshot()
+        .requests(Operation::ListObjectsV2);
+    assert!(lists <= 5, "{lists} listings for three entries");
+}

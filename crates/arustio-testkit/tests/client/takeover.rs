@@ -1,0 +1,229 @@
+//! P4: whoever carries out what is owed may die at any request, and another goes on.
+
+use std::collections::BTreeMap;
+
+use arustio_client::{ArustioFileSystem, ErrorKind, FileSystem, MkdirOptions};
+use arustio_testkit::s3::{FaultAction, FaultRule, Operation, Profile, RuleId};
+
+use crate::house::{House, Short, Victim, eventually, p, within};
+
+const PROFILES: [Profile; 2] = [Profile::Aws, Profile::Minio];
+/// More requests than any of these operations sends on its keys.
+const MOST_REQUESTS: u64 = 16;
+
+/// What is done below a folder of its own, by a client that dies.
+#[derive(Debug, Clone, Copy)]
+enum Work {
+    MoveFile,
+    MoveTree,
+    RemoveFile,
+    RemoveTree,
+    MakeDirectory,
+}
+
+impl Work {
+    async fn prepare(self, fs: &ArustioFileSystem, dir: &str) {
+        // With a marker, so that it is there whatever happens in it.
+        fs.mkdirs(dir).await;
+        match self {
+            Self::MoveFile | Self::RemoveFile => {
+                fs.write(&format!("{dir}/a"), "bytes").await.unwrap();
+            }
+            Self::MoveTree | Self::RemoveTree => {
+                for name in ["f", "g"] {
+                    fs.write(&format!("{dir}/a/{name}"), name).await.unwrap();
+                }
+            }
+            Self::MakeDirectory => {}
+        }
+    }
+
+    async fn carry_out(self, fs: &ArustioFileSystem, dir: &str) -> arustio_client::Result<()> {
+        let (a, b) = (format!("{dir}/a"), format!("{dir}/b"));
+        match self {
+            Self::MoveFile | Self::MoveTree => fs.mv(&a, &b).await,
+            Self::RemoveFile => fs.rm(&a).await.map(drop),
+            Self::RemoveTree => fs.rm_r(&a).await.map(drop),
+            Self::MakeDirectory => {
+                let made = fs.mkdir(&p(&a), MkdirOptions::default()).await;
+                made.map(drop)
+            }
+        }
+    }
+
+    /// What may be there afterwards: all of the old, or all of the new.
+    fn outcomes(self) -> [BTreeMap<String, Option<String>>; 2] {
+        let tree = |entries: &[(&str, Option<&str>)]| {
+            let owned =
+                |(name, text): &(&str, Option<&str>)| ((*name).to_owned(), text.map(str::to_owned));
+            entries.iter().map(owned).collect()
+        };
+        let subtree = |name: &str| {
+            let (f, g) = (format!("{name}/f"), format!("{name}/g"));
+            tree(&[(name, None), (&f, Some("f")), (&g, Some("g"))])
+        };
+        match self {
+            Self::MoveFile => [tree(&[("a", Some("bytes"))]), tree(&[("b", Some("bytes"))])],
+            Self::MoveTree => [subtree("a"), subtree("b")],
+            Self::RemoveFile => [tree(&[("a", Some("bytes"))]), tree(&[])],
+            Self::RemoveTree => [subtree("a"), tree(&[])],
+            Self::MakeDirectory => [tree(&[]), tree(&[("a", None)])],
+        }
+    }
+}
+
+/// How the requests of a dying client fail from its last one on.
+#[derive(Debug, Clone, Copy)]
+enum Death {
+    /// The last request never arrives.
+    Before,
+    /// It arrives, its answer does not.
+    After,
+}
+
+struct Scene {
+    work: Work,
+    death: Death,
+    at: u64,
+    dir: String,
+    rule: RuleId,
+}
+
+fn scene(house: &House, work: Work, death: Death, at: u64) -> Scene {
+    let key = format!("{work:?}-{death:?}-{at}").to_lowercase();
+    if let Death::After = death {
+        let lost = FaultRule::new(FaultAction::ApplyThenReset);
+        house.fault(lost.key_prefix(format!("{key}/")).nth(at + 1));
+    }
+    let silent = at + u64::from(matches!(death, Death::After));
+    let hang = FaultRule::new(FaultAction::Hang).key_prefix(format!("{key}/"));
+    let rule = house.fault(hang.skip(silent));
+    Scene {
+        work,
+        death,
+        at,
+        dir: format!("/data/{key}"),
+        rule,
+    }
+}
+
+/// Starts the work of a scene; it ends, or hangs at its request.
+async fn until_it_hangs(house: &House, victim: &Victim, scene: &Scene) {
+    let (fs, work, dir) = (victim.fs.clone(), scene.work, scene.dir.clone());
+    let working = victim.start(async move { work.carry_out(&fs, &dir).await });
+    eventually(
+        async || match working.is_finished() || house.s3.faults().hits(scene.rule) > 0 {
+            true => Ok(()),
+            false => Err("neither done nor at its request".to_owned()),
+        },
+    )
+    .await;
+}
+
+async fn die_at_every_request(profile: Profile, works: &[Work]) {
+    let (house, fs) = House::mounted_with(profile).await;
+    let mut scenes = Vec::new();
+    for work in works {
+        for death in [Death::Before, Death::After] {
+            for at in 0..MOST_REQUESTS {
+                scenes.push((*work, death, at));
+            }
+        }
+    }
+    // What is there before is made without faults.
+    for (work, death, at) in &scenes {
+        let dir = format!("/data/{work:?}-{death:?}-{at}").to_lowercase();
+        work.prepare(&fs, &dir).await;
+    }
+    let scenes: Vec<_> = scenes
+        .into_iter()
+        .map(|(work, death, at)| scene(&house, work, death, at))
+        .collect();
+    let victim = house.victim().await;
+    let hanging = scenes
+        .iter()
+        .map(|scene| until_it_hangs(&house, &victim, scene));
+    within(futures::future::join_all(hanging)).await;
+    victim.kill().await;
+    let reached = |scene: &&Scene| house.s3.faults().hits(scene.rule) > 0;
+    let died = scenes.iter().filter(reached).count();
+    assert!(
+        died < scenes.len(),
+        "some ended before they had sent so many"
+    );
+    assert!(died >= works.len() * 2, "only {died} died on their way");
+    house.s3.faults().clear();
+
+    fs.take_over_all().await;
+    let mut ends = [0, 0];
+    for scene in &scenes {
+        let Scene {
+            work, death, at, ..
+        } = scene;
+        let there = fs.tree(&scene.dir).await;
+        let outcomes = work.outcomes();
+        let end = outcomes.iter().position(|outcome| *outcome == there);
+        let end = end.unwrap_or_else(|| panic!("{work:?} {death:?} {at}: {there:?}"));
+        ends[end] += 1;
+    }
+    assert!(ends[1] > 0, "{ends:?}");
+    // The bucket alone says the same, and no upload is left.
+    let fresh = house.fresh_namespace().await;
+    assert_eq!(fresh.fs.tree("/data").await, fs.tree("/data").await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p4_moves_whose_client_dies_at_any_request_are_finished_by_another() {
+    for profile in PROFILES {
+        die_at_every_request(profile, &[Work::MoveFile, Work::MoveTree]).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p4_removals_and_markers_whose_client_dies_at_any_request_are_finished_by_another() {
+    let works = [Work::RemoveFile, Work::RemoveTree, Work::MakeDirectory];
+    for profile in PROFILES {
+        die_at_every_request(profile, &works).await;
+    }
+}
+
+#[tokio::test]
+async fn p4_an_executor_that_was_superseded_does_nothing_more() {
+    for profile in PROFILES {
+        let (house, fs) = House::mounted_with(profile).await;
+        for name in ["a", "x"] {
+            fs.write(&format!("/data/{name}"), "old").await.unwrap();
+        }
+        let hang = FaultRule::new(FaultAction::Hang).on(Operation::DeleteObject);
+        let rules = ["a", "x"].map(|key| house.fault(hang.clone().key_prefix(key).times(1)));
+        let victim = house.victim().await;
+        let (mover, remover) = (victim.fs.clone(), victim.fs.clone());
+        let moving = victim.start(async move { mover.mv("/data/a", "/data/b").await });
+        let removing = victim.start(async move { remover.rm("/data/x").await.map(drop) });
+        for rule in rules {
+            house.struck(rule).await;
+        }
+        victim.cut_off();
+        // Its lease ends; others go on and use the names again.
+        fs.take_over_all().await;
+        assert_eq!(house.keys(), ["b"]);
+        fs.write("/data/a", "new").await.unwrap();
+        fs.write("/data/x", "new").await.unwrap();
+        fs.rm("/data/b").await.unwrap();
+        victim.connect_again();
+        for ended in [
+            within(moving).await.unwrap(),
+            within(removing).await.unwrap(),
+        ] {
+            if let Err(error) = ended {
+                assert_eq!(error.kind(), ErrorKind::Unknown, "{error}");
+            }
+        }
+        assert_eq!(house.keys(), ["a", "x"]);
+        assert_eq!(house.object("a").unwrap(), "new");
+        assert_eq!(house.object("x").unwrap(), "new");
+        assert_eq!(fs.read("/data/a").await.unwrap(), "new");
+        assert_eq!(fs.names("/data").await, ["a", "x"]);
+        assert_eq!(fs.owed().await, []);
+    }
+}
