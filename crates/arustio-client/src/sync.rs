@@ -3,9 +3,9 @@
 //! A look begins with a position of the log, asks the store, and merges what it said
 //! under that position; the namespace skips what changed later. Nothing is locked while
 //! the store is asked. Of the same name or directory one client looks at a time, by a
-//! ticket of the metadata service; losing a ticket costs a second look, nothing else.
+//! ticket of the metadata service; losing a ticket costs time, nothing else.
 //!
-//! [`probe`] looks at one name, [`listing`] at a directory, [`tree`] at everything
+//! [`ticket`] is the turn, [`probe`] looks at one name, [`listing`] at a directory, [`tree`] at everything
 //! below; [`order`] holds the arithmetic of keys and names; [`memory`] what was looked
 //! at lately; [`report`] names keys that cannot be paths (U3).
 
@@ -14,8 +14,10 @@ pub(crate) mod memory;
 pub(crate) mod order;
 pub(crate) mod probe;
 pub(crate) mod report;
+mod ticket;
 pub(crate) mod tree;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use arustio_types::meta::command::Proof;
@@ -33,6 +35,7 @@ use crate::error::{FsError, Result};
 use crate::metadata::session;
 use crate::resolve::Mounted;
 use probe::Found;
+pub(crate) use ticket::Ticket;
 
 /// How long to wait for somebody else's look before looking as well.
 const LONGEST_TURN: Duration = Duration::from_secs(30);
@@ -58,17 +61,8 @@ pub(crate) struct LookDir {
 pub(crate) enum Turn {
     /// Somebody looked recently enough.
     Fresh,
-    /// Ours; the ticket is given back with [`Client::end_turn`].
+    /// Ours; the ticket is given back with [`Ticket::give_back`].
     Ours(Ticket),
-}
-
-/// What a turn is given back with.
-#[derive(Debug, Clone)]
-pub(crate) struct Ticket {
-    target: SyncTarget,
-    number: Option<u64>,
-    pub(crate) seen: LogIndex,
-    pub(crate) began: Instant,
 }
 
 impl Client {
@@ -272,30 +266,26 @@ impl Client {
             match self.metadata.begin_sync(request).await? {
                 SyncTurn::Fresh { .. } => return Ok(Turn::Fresh),
                 SyncTurn::Yours { ticket, seen } => {
-                    return Ok(Turn::Ours(Ticket {
+                    let held = ticket::Held {
+                        metadata: Arc::clone(&self.metadata),
+                        tasks: self.tasks.clone(),
                         target,
-                        number: Some(ticket),
+                        number: ticket,
+                    };
+                    return Ok(Turn::Ours(Ticket {
                         seen,
                         began: asked,
+                        held: Some(held),
                     }));
                 }
                 SyncTurn::Busy { .. } if began.elapsed() > LONGEST_TURN => {
-                    return self.without_turn(target).await;
+                    return self.without_turn().await;
                 }
                 SyncTurn::Busy { retry_in } => {
                     let wait = retry_in.clamp(Duration::from_millis(5), Duration::from_secs(1));
                     tokio::time::sleep(self.entropy.jitter(wait)).await;
                 }
             }
-        }
-    }
-
-    /// Gives a turn back. Losing this only makes others wait for the ticket to expire.
-    pub(crate) async fn end_turn(&self, ticket: Ticket, looked: bool) {
-        if let Some(number) = ticket.number
-            && let Err(error) = self.metadata.end_sync(ticket.target, number, looked).await
-        {
-            tracing::debug!(%error, "a turn to look could not be given back");
         }
     }
 
@@ -327,7 +317,7 @@ impl Client {
         let told = self
             .look_and_tell(mounted, look, name, known, ticket.began)
             .await;
-        self.end_turn(ticket, matches!(told, Ok((_, true)))).await;
+        ticket.give_back(matches!(told, Ok((_, true)))).await;
         told.map(|(told, _)| told)
     }
 
@@ -359,17 +349,16 @@ impl Client {
         Ok((told, taken))
     }
 
-    async fn without_turn(&self, target: SyncTarget) -> Result<Turn> {
+    async fn without_turn(&self) -> Result<Turn> {
         let began = Instant::now();
         let answer = self.ask(Query::Identity, Consistency::Linearizable).await?;
         let Answer::Identity { applied, .. } = answer else {
             return Err(unexpected("asking for the position", &answer));
         };
         Ok(Turn::Ours(Ticket {
-            target,
-            number: None,
             seen: applied,
             began,
+            held: None,
         }))
     }
 }

@@ -148,7 +148,7 @@ impl Lister<'_> {
     async fn looking(&self, look: LookDir, ticket: Ticket) -> Result<()> {
         let listed = self.walk(look).await;
         let complete = matches!(listed, Ok(true));
-        self.client.end_turn(ticket, complete).await;
+        ticket.give_back(complete).await;
         listed.map(|_| ())
     }
 

@@ -104,7 +104,7 @@ impl Client {
         look.seen = ticket.seen;
         let walked = self.walk_dir(look, any).await;
         let complete = matches!(&walked, Ok(loaded) if loaded.proof.is_some());
-        self.end_turn(ticket, complete).await;
+        ticket.give_back(complete).await;
         walked
     }
 

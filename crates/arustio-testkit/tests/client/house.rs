@@ -263,14 +263,6 @@ impl Victim {
         self.runtime.as_ref().unwrap().spawn(work)
     }
 
-    /// Runs work on its runtime to the end.
-    pub(crate) async fn run<T: Send + 'static>(
-        &self,
-        work: impl Future<Output = T> + Send + 'static,
-    ) -> T {
-        within(self.start(work)).await.unwrap()
-    }
-
     /// Nothing reaches the metadata service from now on.
     pub(crate) fn cut_off(&self) {
         self.link.0.send_replace(false);

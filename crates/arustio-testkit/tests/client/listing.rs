@@ -72,9 +72,30 @@ async fn n5_the_first_entries_come_while_the_store_still_lists() {
     let first = within(entries.next()).await.unwrap().unwrap();
     assert_eq!(first.path.as_str(), "/data/flat/f00000");
     house.struck(rule).await;
-    drop(entries);
+}
+
+#[tokio::test]
+async fn l4_whoever_comes_next_does_not_wait_for_a_look_that_was_dropped() {
+    let (house, fs) = House::mounted().await;
+    house.put("d/f", "x");
+    house.put("g", "x");
+    let other = house.client().await;
+    fs.exists("/data/d").await;
+    let hang = |operation| house.fault(FaultRule::new(FaultAction::Hang).on(operation));
+    let (lists, heads) = (hang(Operation::ListObjectsV2), hang(Operation::HeadObject));
+    let listing = fs.list(&p("/data/d"), ListOptions::default());
+    house.struck(lists).await;
+    drop(listing);
+    let looking = tokio::spawn(async move { fs.exists("/data/g").await });
+    house.struck(heads).await;
+    looking.abort();
     house.s3.faults().clear();
-    assert_eq!(within(fresh.fs.names("/data/flat")).await.len(), 1500);
+    // A turn that nobody gives back is waited for much longer.
+    let short = std::time::Duration::from_secs(15);
+    let names = tokio::time::timeout(short, other.names("/data/d"));
+    assert_eq!(names.await.unwrap(), ["f"]);
+    let found = tokio::time::timeout(short, other.exists("/data/g"));
+    assert!(found.await.unwrap());
 }
 
 #[tokio::test]
