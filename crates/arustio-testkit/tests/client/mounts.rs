@@ -97,3 +97,59 @@ async fn n8_a_new_mount_trusts_nothing_that_was_cached_before() {
     assert_ne!(after, before);
     assert!(house.bucket().delete(BUCKET, "f"));
 }
+
+#[tokio::test]
+async fn n7_mounts_nest_the_longest_prefix_wins_and_none_is_crossed_or_covered() {
+    let house = House::start().await;
+    let fs = house.client().await;
+    house
+        .mount(&fs, "/", "s3://test-bucket/root")
+        .await
+        .unwrap();
+    house
+        .mount(&fs, "/a/inner", "s3://test-bucket/inner")
+        .await
+        .unwrap();
+    fs.write("/a/f", "outer").await.unwrap();
+    fs.write("/a/inner/f", "inner").await.unwrap();
+    assert_eq!(house.object("root/a/f").unwrap(), "outer");
+    assert_eq!(house.object("inner/f").unwrap(), "inner");
+    // What the outer store has under the mount point is covered by it.
+    house.put("root/a/inner/hidden", "hidden");
+    fs.sync_all("/").await;
+    assert_eq!(fs.names("/a").await, ["f", "inner"]);
+    assert_eq!(fs.names("/a/inner").await, ["f"]);
+    let before = house.keys();
+    for refused in [
+        fs.rm_r("/a").await.map(drop),
+        fs.rm_r("/a/inner").await.map(drop),
+        fs.mv("/a", "/b").await,
+        fs.mv("/a/inner", "/b").await,
+        fs.mv("/a/f", "/a/inner/g").await,
+    ] {
+        fails(refused, ErrorKind::Unsupported);
+    }
+    let over = house.mount(&fs, "/a/inner", "s3://test-bucket/other").await;
+    assert!(over.is_err(), "{over:?}");
+    let outer = fs.unmount(&p("/"), false).await;
+    fails(outer, ErrorKind::Conflict);
+    assert_eq!(house.keys(), before);
+    assert_eq!(fs.read("/a/inner/f").await.unwrap(), "inner");
+}
+
+#[tokio::test]
+async fn n7_two_mounts_of_the_same_objects_may_not_both_be_writable() {
+    let (house, fs) = House::mounted().await;
+    fs.write("/data/d/f", "bytes").await.unwrap();
+    let second = house.mount(&fs, "/second", "s3://test-bucket/d").await;
+    fails(second, ErrorKind::Conflict);
+    let mut request = house.request("/second", "s3://test-bucket/d");
+    request.readonly = true;
+    fs.mount(request).await.unwrap();
+    assert_eq!(fs.read("/second/f").await.unwrap(), "bytes");
+    fails(fs.rm("/second/f").await, ErrorKind::ReadOnly);
+    // Outside mounts there are only directories.
+    fails(fs.write("/f", "bytes").await, ErrorKind::Unsupported);
+    fs.mkdirs("/plain/inside").await;
+    assert_eq!(fs.names("/").await, ["data", "plain", "second"]);
+}
