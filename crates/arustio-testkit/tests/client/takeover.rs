@@ -8,6 +8,9 @@ use arustio_testkit::s3::{FaultAction, FaultRule, Operation, Profile, RuleId};
 use crate::house::{House, Short, Victim, eventually, p, within};
 
 const PROFILES: [Profile; 2] = [Profile::Aws, Profile::Minio];
+/// Scenes of one client: it bounds its requests to a store, and each may hang with one.
+const AT_ONCE: usize = 4;
+
 /// What is done below a folder of its own, by a client that dies.
 #[derive(Debug, Clone, Copy)]
 enum Work {
@@ -92,9 +95,9 @@ fn scene(house: &House, work: Work, death: Death, at: u64) -> Scene {
         let lost = FaultRule::new(FaultAction::ApplyThenReset);
         house.fault(lost.key_prefix(format!("{key}/")).nth(at + 1));
     }
-    let silent = at + u64::from(matches!(death, Death::After));
+    // A request that the first rule strikes is not counted by the second.
     let hang = FaultRule::new(FaultAction::Hang).key_prefix(format!("{key}/"));
-    let rule = house.fault(hang.skip(silent));
+    let rule = house.fault(hang.skip(at));
     Scene {
         work,
         death,
@@ -117,6 +120,16 @@ async fn until_it_hangs(house: &House, victim: &Victim, scene: &Scene) {
     .await;
 }
 
+/// One client begins all this, and ends when each has ended or hangs.
+async fn die(house: &House, scenes: &[Scene]) {
+    let victim = house.victim().await;
+    let hanging = scenes
+        .iter()
+        .map(|scene| until_it_hangs(house, &victim, scene));
+    futures::future::join_all(hanging).await;
+    victim.kill().await;
+}
+
 /// `most` is more than any of the works sends on its keys.
 async fn die_at_every_request(profile: Profile, works: &[Work], most: u64) {
     let (house, fs) = House::mounted_with(profile).await;
@@ -137,12 +150,8 @@ async fn die_at_every_request(profile: Profile, works: &[Work], most: u64) {
         .into_iter()
         .map(|(work, death, at)| scene(&house, work, death, at))
         .collect();
-    let victim = house.victim().await;
-    let hanging = scenes
-        .iter()
-        .map(|scene| until_it_hangs(&house, &victim, scene));
-    within(futures::future::join_all(hanging)).await;
-    victim.kill().await;
+    let dying = scenes.chunks(AT_ONCE).map(|some| die(&house, some));
+    within(futures::future::join_all(dying)).await;
     let reached = |scene: &&Scene| house.s3.faults().hits(scene.rule) > 0;
     let died = scenes.iter().filter(reached).count();
     assert!(
