@@ -1,24 +1,33 @@
-//! P4: whoever carries out what is owed may die at any request, and another goes on.
+//! P4 and W3: whoever carries out what is owed, or writes, may die at any request, and
+//! another goes on.
 
 use std::collections::BTreeMap;
 
 use arustio_client::{ArustioFileSystem, ErrorKind, FileSystem, MkdirOptions};
 use arustio_testkit::s3::{FaultAction, FaultRule, Operation, Profile, RuleId};
 
-use crate::house::{House, Short, Victim, eventually, p, within};
+use crate::house::{BUCKET, House, Short, Victim, eventually, p, within};
 
 const PROFILES: [Profile; 2] = [Profile::Aws, Profile::Minio];
 /// Scenes of one client: it bounds its requests to a store, and each may hang with one.
 const AT_ONCE: usize = 4;
 
+/// Larger than one part.
+fn large() -> String {
+    "0123456789abcdef".repeat(9 << 16)
+}
+
 /// What is done below a folder of its own, by a client that dies.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 enum Work {
     MoveFile,
     MoveTree,
     RemoveFile,
     RemoveTree,
     MakeDirectory,
+    Write,
+    WriteInParts,
+    Replace,
 }
 
 impl Work {
@@ -26,7 +35,7 @@ impl Work {
         // With a marker, so that it is there whatever happens in it.
         fs.mkdirs(dir).await;
         match self {
-            Self::MoveFile | Self::RemoveFile => {
+            Self::MoveFile | Self::RemoveFile | Self::Replace => {
                 fs.write(&format!("{dir}/a"), "bytes").await.unwrap();
             }
             Self::MoveTree | Self::RemoveTree => {
@@ -34,7 +43,7 @@ impl Work {
                     fs.write(&format!("{dir}/a/{name}"), name).await.unwrap();
                 }
             }
-            Self::MakeDirectory => {}
+            Self::MakeDirectory | Self::Write | Self::WriteInParts => {}
         }
     }
 
@@ -42,6 +51,9 @@ impl Work {
         let (a, b) = (format!("{dir}/a"), format!("{dir}/b"));
         match self {
             Self::MoveFile | Self::MoveTree => fs.mv(&a, &b).await,
+            Self::Write => fs.write(&a, "new").await.map(drop),
+            Self::WriteInParts => fs.write(&a, &large()).await.map(drop),
+            Self::Replace => fs.overwrite(&a, "new").await.map(drop),
             Self::RemoveFile => fs.rm(&a).await.map(drop),
             Self::RemoveTree => fs.rm_r(&a).await.map(drop),
             Self::MakeDirectory => {
@@ -68,6 +80,9 @@ impl Work {
             Self::RemoveFile => [tree(&[("a", Some("bytes"))]), tree(&[])],
             Self::RemoveTree => [subtree("a"), tree(&[])],
             Self::MakeDirectory => [tree(&[]), tree(&[("a", None)])],
+            Self::Write => [tree(&[]), tree(&[("a", Some("new"))])],
+            Self::WriteInParts => [tree(&[]), tree(&[("a", Some(&large()))])],
+            Self::Replace => [tree(&[("a", Some("bytes"))]), tree(&[("a", Some("new"))])],
         }
     }
 }
@@ -174,6 +189,9 @@ async fn die_at_every_request(profile: Profile, works: &[Work], most: u64) {
         ends[end] += 1;
     }
     assert!(ends[1] > 0, "{ends:?}");
+    if works.contains(&Work::Write) || works.contains(&Work::WriteInParts) {
+        assert_eq!(house.bucket().uploads(BUCKET), []);
+    }
     // The bucket alone says the same.
     let fresh = house.fresh_namespace().await;
     assert_eq!(fresh.fs.tree("/data").await, fs.tree("/data").await);
@@ -191,6 +209,14 @@ async fn p4_removals_and_markers_whose_client_dies_at_any_request_are_finished_b
     let works = [Work::RemoveFile, Work::RemoveTree, Work::MakeDirectory];
     let both = PROFILES.map(|profile| die_at_every_request(profile, &works, 6));
     futures::future::join_all(both).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn w3_writers_that_die_at_any_request_leave_the_whole_file_or_nothing() {
+    let small = [Work::Write, Work::Replace];
+    let both = PROFILES.map(|profile| die_at_every_request(profile, &small, 6));
+    futures::future::join_all(both).await;
+    die_at_every_request(Profile::Aws, &[Work::WriteInParts], 9).await;
 }
 
 #[tokio::test]
