@@ -155,7 +155,10 @@ pub trait FileReader: Send + Sync + fmt::Debug {
 /// [`write`](Self::write) buffers at most `write.buffer` and waits when that is full
 /// (W5). After an error only [`abort`](Self::abort) or dropping make sense. Dropping
 /// without a commit aborts in the background; [`FileSystem::close`] waits for that.
-/// Dropping the future of `commit` does not stop it: the file appears, or nothing.
+///
+/// Dropping the future of `commit` aborts too, as long as parts are being sent. Once the
+/// last request is on its way nothing can call it back; the commit then goes on by
+/// itself, and either the whole file appears or nothing does.
 #[async_trait]
 pub trait FileWriter: Send + fmt::Debug {
     /// Adds bytes at the end.

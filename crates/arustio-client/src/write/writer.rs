@@ -145,12 +145,14 @@ impl FileWriter for Writer {
     }
 
     async fn commit(mut self: Box<Self>) -> Result<Committed> {
+        // A caller that stops waiting before the last request takes the write back.
+        let sent = self.work()?.send_rest().await;
         let Some(work) = self.0.take() else {
             return Err(FsError::new(ErrorKind::Internal, "the writer has ended"));
         };
         let path = work.write.path.clone();
         let client = Arc::clone(&work.write.client);
-        let committed = client.see_through(work.commit()).await;
+        let committed = client.see_through(work.commit(sent)).await;
         committed.map_err(|error| error.at(&path).during("write"))
     }
 
@@ -219,11 +221,26 @@ impl Work {
         Ok(())
     }
 
-    async fn commit(mut self) -> Result<Committed> {
+    /// Sends everything but the last request, the one that makes the object.
+    async fn send_rest(&mut self) -> Result<()> {
         if self.failed {
-            self.give_up_quietly().await;
             let message = "an earlier write failed; nothing was published";
             return Err(FsError::new(ErrorKind::InvalidArgument, message));
+        }
+        if self.sending.is_some() && self.held.bytes > 0 {
+            self.send_part().await?;
+        }
+        match &mut self.sending {
+            Some(sending) => sending.join_all().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Ends the write, whose other bytes were `sent` or not.
+    async fn commit(mut self, sent: Result<()>) -> Result<Committed> {
+        if let Err(error) = sent {
+            self.give_up_quietly().await;
+            return Err(error);
         }
         match self.finish_object().await {
             Ok(Landed::There(version, open)) => {
@@ -262,9 +279,6 @@ impl Work {
 
     /// The last request: the object is there, or it is not.
     async fn finish_object(&mut self) -> Result<Landed> {
-        if self.sending.is_some() && self.held.bytes > 0 {
-            self.send_part().await?;
-        }
         self.stats.ufs_requests += 1;
         let write = &self.write;
         let mode = write.mode();
@@ -280,7 +294,6 @@ impl Work {
                 write.landed(answer, sent).await
             }
             Some(sending) => {
-                sending.join_all().await?;
                 let sessions = &write.client.sessions;
                 let deadline = sessions.deadline(write.session, LARGE_REQUEST).await?;
                 let sent = Sent::now(deadline);

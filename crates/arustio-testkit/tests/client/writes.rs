@@ -196,6 +196,29 @@ async fn w3_closing_the_client_waits_until_a_dropped_writer_is_gone() {
 }
 
 #[tokio::test]
+async fn w3_a_commit_dropped_while_parts_are_sent_leaves_nothing() {
+    let (house, fs) = House::mounted().await;
+    let rule = house.fault(FaultRule::new(FaultAction::Hang).on(Operation::UploadPart));
+    let writing = house.client().await;
+    let mut writer = writing
+        .create(&p("/data/f"), CreateOptions::default())
+        .await
+        .unwrap();
+    writer
+        .write(Bytes::from(vec![b'x'; 20 * MIB]))
+        .await
+        .unwrap();
+    let commit = tokio::spawn(writer.commit());
+    house.struck(rule).await;
+    commit.abort();
+    assert!(commit.await.unwrap_err().is_cancelled());
+    writing.close().await.unwrap();
+    assert_eq!(fs.owed().await, []);
+    assert_eq!(house.bucket().uploads(BUCKET), []);
+    fails(fs.read("/data/f").await, ErrorKind::NotFound);
+}
+
+#[tokio::test]
 async fn w3_a_commit_that_nobody_waits_for_goes_on_to_its_end() {
     let (house, fs) = House::mounted().await;
     let slow = FaultRule::new(FaultAction::Delay(Duration::from_millis(50)));
