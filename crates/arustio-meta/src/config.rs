@@ -36,10 +36,15 @@ pub struct MetaConfig {
     pub max_uncommitted: ByteSize,
     /// Most bytes of the newest log entries that are kept in memory.
     pub log_cache: ByteSize,
-    /// Applied entries after which the log is compacted.
-    pub compact_after: u64,
+    /// Bytes of applied entries after which the log is compacted. Four times as many are
+    /// kept where a member that answers still needs them.
+    pub compact_after: ByteSize,
     /// Applied entries that compaction leaves, for members that lag a little.
     pub compact_keep: u64,
+    /// Entries that a learner may lag behind when it becomes a voter.
+    pub promote_lag: u64,
+    /// Entries between two comparisons of the state that the members hold.
+    pub check_every: u64,
 }
 
 impl Default for MetaConfig {
@@ -57,8 +62,10 @@ impl Default for MetaConfig {
             max_inflight: 64,
             max_uncommitted: ByteSize::mib(64),
             log_cache: ByteSize::mib(8),
-            compact_after: 100_000,
+            compact_after: ByteSize::mib(64),
             compact_keep: 10_000,
+            promote_lag: 1_000,
+            check_every: 10_000,
         }
     }
 }
@@ -93,8 +100,11 @@ impl MetaConfig {
             let reason = "it must be at least max_batch and max_message";
             return refuse("max_uncommitted", reason);
         }
-        if self.compact_keep >= self.compact_after {
-            return refuse("compact_keep", "it must be less than compact_after");
+        if self.compact_after == ByteSize(0) {
+            return refuse("compact_after", "it must be at least 1 B");
+        }
+        if self.check_every == 0 {
+            return refuse("check_every", "it must be at least 1");
         }
         Ok(CheckedConfig(self))
     }

@@ -21,9 +21,12 @@
 //! nobody else can be elected, what it has applied is the newest there is, so that it
 //! answers linearizable reads without asking. There is no leader lease anywhere.
 //!
-//! Not here yet: change of members, shipping of snapshots. Entries of either kind end the
-//! process with a clear message instead of being skipped.
+//! How the group changes stands in `membership`; how a member that lags too far behind gets
+//! a copy of the state, in `snapshot`. Every so many entries the leader has all members
+//! compare their states: a replica that differs ends itself rather than answer.
 
+use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
@@ -31,7 +34,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use arustio_types::meta::{Consistency, RequestContext};
-use arustio_types::{ClusterId, Incarnation, NodeId};
+use arustio_types::{ClusterId, Incarnation, LogIndex, NodeId};
 use async_trait::async_trait;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{oneshot, watch};
@@ -41,24 +44,36 @@ mod codec;
 mod log;
 mod log_bridge;
 mod member;
+mod membership;
 mod peer;
 mod proposal;
 mod read;
+mod snapshot;
 pub mod transport;
 
 #[cfg(test)]
 mod tests;
 
+pub use membership::{Change, MemberInfo, Membership};
+pub use peer::MemberProgress;
+pub use snapshot::{Shipment, SnapshotFolder};
 pub use transport::{Envelope, NullTransport, RaftTransport};
 
 use crate::config::CheckedConfig;
 use crate::engine::KvEngine;
 use crate::error::{FatalError, StoreError};
-use crate::state_machine::StateMachine;
+use crate::state_machine::{LogPosition, StateMachine, StateMachineError};
 use crate::store::{MetadataStore, Proposed, ReadOptions, StoreStatus};
 use actor::{Actor, Shared};
-use member::{Input, Member};
+use member::{Input, Member, Surroundings};
 use peer::Peer;
+use snapshot::Workshop;
+
+/// How long an input that must not be lost waits for room in the queue.
+const FULL: Duration = Duration::from_millis(5);
+
+/// Told what became of a request about the group.
+pub(crate) type Notice<T> = oneshot::Sender<Result<T, StoreError>>;
 
 /// Which member of which life of which cluster. Written when the log is founded, checked
 /// whenever it is opened.
@@ -84,7 +99,7 @@ impl MemberIdentity {
 /// # Contract
 /// Callable from any thread, never blocks. Counts from an arbitrary start; may stand still
 /// while the machine is suspended.
-pub trait MonotonicClock: Send + Sync + std::fmt::Debug {
+pub trait MonotonicClock: Send + Sync + fmt::Debug {
     /// Time since the start.
     fn now(&self) -> Duration;
 }
@@ -116,6 +131,23 @@ impl MonotonicClock for SystemMonotonic {
     }
 }
 
+/// How the group is, as one member sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupStatus {
+    /// The member that answers.
+    pub status: StoreStatus,
+    /// Who belongs to the group.
+    pub membership: Arc<Membership>,
+    /// How far the others are; empty unless the member that answers leads.
+    pub progress: Vec<MemberProgress>,
+    /// First entry that its log still has.
+    pub log_first: LogIndex,
+    /// Last entry of its log.
+    pub log_last: LogIndex,
+    /// What its log takes, roughly, in bytes.
+    pub log_bytes: u64,
+}
+
 /// Puts a member together.
 #[derive(Debug)]
 pub struct ConsensusBuilder<S: StateMachine> {
@@ -124,7 +156,8 @@ pub struct ConsensusBuilder<S: StateMachine> {
     log: Arc<dyn KvEngine>,
     machine: S,
     seed: u64,
-    voters: Vec<NodeId>,
+    founding: Membership,
+    snapshots: Option<PathBuf>,
     transport: Arc<dyn RaftTransport>,
     clock: Arc<dyn MonotonicClock>,
 }
@@ -142,7 +175,8 @@ impl<S: StateMachine> ConsensusBuilder<S> {
     ) -> Self {
         Self {
             config,
-            voters: vec![identity.member],
+            founding: Membership::founding([(identity.member, MemberInfo::default())]),
+            snapshots: None,
             identity,
             log,
             machine,
@@ -152,10 +186,18 @@ impl<S: StateMachine> ConsensusBuilder<S> {
         }
     }
 
-    /// The members of a group that is founded now, the same on each of them; an existing
-    /// log knows its own.
-    pub fn voters(mut self, voters: Vec<NodeId>) -> Self {
-        self.voters = voters;
+    /// The members of a group that is founded now, the same on each of them; none for a
+    /// member that joins a group. An existing log knows its own.
+    pub fn founding(mut self, members: impl IntoIterator<Item = (NodeId, MemberInfo)>) -> Self {
+        self.founding = Membership::founding(members);
+        self
+    }
+
+    /// Where snapshots are made and staged. What lies there when the member starts is
+    /// removed: it is half a snapshot, or one that nobody waits for any more. Unset: a
+    /// folder of the system for what is temporary.
+    pub fn snapshots(mut self, folder: PathBuf) -> Self {
+        self.snapshots = Some(folder);
         self
     }
 
@@ -173,15 +215,29 @@ impl<S: StateMachine> ConsensusBuilder<S> {
 
     /// Opens or founds the log and starts the thread. Reads the disk, so it blocks.
     pub fn start(self) -> Result<Consensus<S>, FatalError> {
-        let applied = self.machine.applied();
-        let log = Arc::clone(&self.log);
         let config = &self.config;
-        let peer = Peer::open(config, self.identity, &self.voters, log, applied, self.seed)?;
+        let log = Arc::clone(&self.log);
+        let machine = &self.machine;
+        let identity = self.identity;
+        let peer = Peer::open(config, identity, &self.founding, log, machine, self.seed)?;
+        let folder = match self.snapshots {
+            Some(folder) => folder,
+            None => std::env::temp_dir().join(format!("arustio-snapshots-{:016x}", self.seed)),
+        };
+        empty(&folder)?;
         let machine = Arc::new(RwLock::new(self.machine));
-        let held = Arc::clone(&machine);
-        let member = Member::new(config, peer, held, self.transport, self.seed);
-        let shared = Arc::new(Shared::new(member.status()));
         let (inputs, inbox) = sync_channel(config.queue);
+        let around = Surroundings {
+            transport: self.transport,
+            workshop: Box::new(Thread {
+                machine: Arc::clone(&machine),
+                inputs: inputs.clone(),
+            }),
+            folder: folder.clone(),
+            run: self.seed,
+        };
+        let member = Member::new(config, peer, Arc::clone(&machine), around);
+        let shared = Arc::new(Shared::new(member.status(), member.members()));
         let actor = Actor {
             member,
             machine: Arc::clone(&machine),
@@ -198,8 +254,51 @@ impl<S: StateMachine> ConsensusBuilder<S> {
             inputs,
             machine,
             shared,
+            folder,
             thread: Mutex::new(Some(thread)),
         })
+    }
+}
+
+/// Makes a folder, without content.
+fn empty(folder: &Path) -> Result<(), FatalError> {
+    let failed = |source| FatalError::Snapshots {
+        path: folder.to_owned(),
+        source,
+    };
+    match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    std::fs::create_dir_all(folder).map_err(failed)
+}
+
+/// Settles the state on a thread of its own.
+struct Thread<S: StateMachine> {
+    machine: Arc<RwLock<S>>,
+    inputs: SyncSender<Input<S::Outcome>>,
+}
+
+impl<S: StateMachine> fmt::Debug for Thread<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Thread").finish_non_exhaustive()
+    }
+}
+
+impl<S: StateMachine> Workshop for Thread<S> {
+    fn settle(&self) -> Result<(), StateMachineError> {
+        let settler = self.machine.read().settler();
+        let inputs = self.inputs.clone();
+        let work = move || {
+            let settled = settler();
+            // Waits for room; when the member has ended, nobody wants to know.
+            let _ = inputs.send(Input::Settled(settled));
+        };
+        let thread = std::thread::Builder::new().name("snapshot".to_owned());
+        thread
+            .spawn(work)
+            .map(drop)
+            .map_err(StateMachineError::Thread)
     }
 }
 
@@ -213,6 +312,7 @@ pub struct Consensus<S: StateMachine> {
     inputs: SyncSender<Input<S::Outcome>>,
     machine: Arc<RwLock<S>>,
     shared: Arc<Shared>,
+    folder: PathBuf,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -234,6 +334,99 @@ impl<S: StateMachine> Consensus<S> {
         }
         // A full queue loses the message, which the protocol survives.
         let _ = self.inputs.try_send(Input::Step(envelope.bytes));
+    }
+
+    /// A message could not be brought to a member.
+    pub fn unreachable(&self, member: NodeId) {
+        let _ = self.inputs.try_send(Input::Unreachable(member));
+    }
+
+    /// Another member says that the group has removed this one: it ends.
+    pub fn removed(&self) {
+        let _ = self.inputs.try_send(Input::Removed);
+    }
+
+    /// Where snapshots are made, and where what arrives has to be staged: a rename must be
+    /// able to bring it to the state.
+    pub fn snapshot_folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Takes a snapshot that a transport has brought: the message, and the folder, whole,
+    /// checked and synced. The folder is this member's from now on.
+    pub async fn receive_snapshot(&self, envelope: Envelope, staged: PathBuf) {
+        let folder = SnapshotFolder::new(staged);
+        if envelope.from.cluster == self.identity.cluster && envelope.to == self.identity.member {
+            self.bring(Input::SnapshotReceived(envelope.bytes, folder))
+                .await;
+        }
+    }
+
+    /// What became of a shipment. A snapshot is not tried again before this is told.
+    pub async fn snapshot_sent(&self, to: NodeId, arrived: bool) {
+        self.bring(Input::SnapshotSent(to, arrived)).await;
+    }
+
+    /// Brings an input that must not be lost to the thread, however full its queue is.
+    async fn bring(&self, input: Input<S::Outcome>) {
+        let mut input = input;
+        while let Err(TrySendError::Full(back)) = self.inputs.try_send(input) {
+            input = back;
+            tokio::time::sleep(FULL).await;
+        }
+    }
+
+    /// Who belongs to the group, as applied here.
+    pub fn membership(&self) -> Arc<Membership> {
+        Arc::clone(&self.shared.members.borrow())
+    }
+
+    /// Sees every change of the group.
+    pub fn watch_membership(&self) -> watch::Receiver<Arc<Membership>> {
+        self.shared.members.subscribe()
+    }
+
+    /// How the group is, as this member sees it.
+    pub async fn group(&self) -> Result<GroupStatus, StoreError> {
+        self.ask(ReadOptions::DEADLINE, Input::Group).await
+    }
+
+    /// Changes the group. Returns when the change is applied here, and the group has left
+    /// what lies between two configurations. Asks the leader only. Dropping the future does
+    /// not withdraw the change.
+    pub async fn change(
+        &self,
+        change: Change,
+        deadline: Duration,
+    ) -> Result<Arc<Membership>, StoreError> {
+        self.ask(deadline, |notice| Input::Change(change, notice))
+            .await
+    }
+
+    /// Hands leadership over: to this voter, or to the one that is closest. Returns who
+    /// leads then. Asks the leader only.
+    pub async fn transfer(
+        &self,
+        to: Option<NodeId>,
+        deadline: Duration,
+    ) -> Result<NodeId, StoreError> {
+        self.ask(deadline, |notice| Input::Transfer(to, notice))
+            .await
+    }
+
+    /// Makes a snapshot here and drops the log below it. Returns its position.
+    pub async fn snapshot(&self, deadline: Duration) -> Result<LogPosition, StoreError> {
+        self.ask(deadline, Input::Snapshot).await
+    }
+
+    async fn ask<T>(
+        &self,
+        deadline: Duration,
+        input: impl FnOnce(Notice<T>) -> Input<S::Outcome>,
+    ) -> Result<T, StoreError> {
+        let (notice, answer) = oneshot::channel();
+        self.send(input(notice))?;
+        self.wait(deadline, answer).await
     }
 
     /// Looks at the state between two applies, whatever it is at the moment.

@@ -371,6 +371,10 @@ pub trait KvEngine: Send + Sync + fmt::Debug {
     /// engine was opened is 0.
     fn durable_index(&self) -> u64;
 
+    /// Brings what is only in memory to where a checkpoint finds it without work. Takes as
+    /// long as it takes; changes nothing that a caller can see.
+    fn settle(&self) -> Result<(), EngineError>;
+
     /// Writes a consistent copy of everything into a folder that does not exist yet,
     /// and syncs it. Later writes do not change the copy.
     fn checkpoint(&self, into: &Path) -> Result<(), EngineError>;

@@ -147,6 +147,9 @@ pub enum StateMachineError {
         /// What was found.
         detail: String,
     },
+    /// A thread could not be started.
+    #[error("cannot start a thread for the state: {0}")]
+    Thread(#[source] io::Error),
     /// A committed command is newer than this release.
     #[error("{what} has format {found}, this release reads up to {supported}: upgrade this server")]
     NewerFormat {
@@ -163,6 +166,7 @@ impl Classify for StateMachineError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Engine(error) => error.kind(),
+            Self::Thread(_) => ErrorKind::Internal,
             Self::Corrupt { .. } => ErrorKind::Corrupt,
             Self::NewerFormat { .. } => ErrorKind::Unsupported,
         }
@@ -244,6 +248,45 @@ pub enum FatalError {
         /// Why not.
         detail: String,
     },
+    /// The group has removed this member.
+    #[error(
+        "member {member} was removed from its group, so this server has nothing left to do: stop \
+         it for good, or empty its data folder and add it under a new number (arustio admin raft \
+         add NEW ADDRESS)"
+    )]
+    Removed {
+        /// Who we are.
+        member: NodeId,
+    },
+    /// This replica holds another state than the leader did at the same position.
+    #[error(
+        "the state of this server at entry {index} is not that of its group: nothing it holds can \
+         be trusted. Remove it from the group (arustio admin raft remove {member}), empty its \
+         data folder, add it under a new number, and report this with its log"
+    )]
+    Diverged {
+        /// Who we are.
+        member: NodeId,
+        /// Where the two were compared.
+        index: LogIndex,
+    },
+    /// The folder of snapshots cannot be used.
+    #[error("cannot empty the folder of snapshots {}: {source}", .path.display())]
+    Snapshots {
+        /// Where.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// A snapshot holds something else than its message says.
+    #[error("a snapshot of position {expected} holds the state of position {found}")]
+    WrongSnapshot {
+        /// What was announced.
+        expected: LogIndex,
+        /// What was found.
+        found: LogIndex,
+    },
     /// The thread could not be started.
     #[error("cannot start the consensus thread: {0}")]
     Thread(#[source] io::Error),
@@ -263,6 +306,10 @@ impl Classify for FatalError {
             Self::CorruptLog { .. } => ErrorKind::Corrupt,
             Self::NewerLog { .. } => ErrorKind::Unsupported,
             Self::Raft { .. } => ErrorKind::Internal,
+            Self::Removed { .. } => ErrorKind::NotFound,
+            Self::Diverged { .. } => ErrorKind::Corrupt,
+            Self::Snapshots { .. } => ErrorKind::Internal,
+            Self::WrongSnapshot { .. } => ErrorKind::Corrupt,
             Self::Thread(_) => ErrorKind::Internal,
             Self::Panicked => ErrorKind::Internal,
         }
@@ -285,6 +332,14 @@ pub enum StoreError {
     NotLeader {
         /// Who leads, where known.
         leader: Option<NodeId>,
+    },
+    /// Refused: a change of the group that cannot be made now, or never.
+    #[error("{reason}")]
+    ChangeRefused {
+        /// What to do about it.
+        kind: ErrorKind,
+        /// Why, for people.
+        reason: String,
     },
     /// Leadership was lost while the proposal was under way; its outcome is unknown.
     #[error(
@@ -333,6 +388,7 @@ impl Classify for StoreError {
         match self {
             Self::Busy { .. } => ErrorKind::Unavailable,
             Self::NotLeader { .. } => ErrorKind::Unavailable,
+            Self::ChangeRefused { kind, .. } => *kind,
             Self::LeadershipLost => ErrorKind::Unavailable,
             Self::DeadlinePassed { .. } => ErrorKind::Timeout,
             Self::TooLarge { .. } => ErrorKind::InvalidArgument,

@@ -222,6 +222,9 @@ impl StateMachine for Namespace {
         let mut outcomes = Vec::with_capacity(entries.len());
         for entry in entries {
             outcomes.push(self.apply_one(&mut txn, entry)?);
+            if let Some(members) = entry.members {
+                txn.put_raw(Family::Meta, key::MEMBERS.to_vec(), members.to_vec());
+            }
         }
         let applied = Applied {
             position: last.position,
@@ -251,6 +254,19 @@ impl StateMachine for Namespace {
 
     fn make_durable(&self) -> Result<(), StateMachineError> {
         Ok(self.engine.make_durable()?)
+    }
+
+    fn members(&self) -> Result<Option<Vec<u8>>, StateMachineError> {
+        Ok(self.engine.get(Family::Meta, key::MEMBERS)?)
+    }
+
+    fn hash(&self) -> Option<u128> {
+        Some(self.hash.get())
+    }
+
+    fn settler(&self) -> Box<dyn FnOnce() -> Result<(), StateMachineError> + Send> {
+        let engine = Arc::clone(&self.engine);
+        Box::new(move || Ok(engine.settle()?))
     }
 
     fn snapshot(&self, into: &Path) -> Result<Applied, StateMachineError> {

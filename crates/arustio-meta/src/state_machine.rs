@@ -56,8 +56,12 @@ pub struct Entry<'a> {
     /// When the leader proposed it; at least the time of the entry before.
     pub time: ReplicatedTime,
     /// What [`StateMachine::encode`] made; empty for an entry of consensus itself (a new
-    /// leader's first, a change of members), which changes nothing but the position.
+    /// leader's first, a change of members), which changes nothing but the position and
+    /// the members.
     pub payload: &'a [u8],
+    /// Who belongs to the group from this entry on; kept as it is, together with the
+    /// position.
+    pub members: Option<&'a [u8]>,
 }
 
 /// The replicated state.
@@ -105,6 +109,18 @@ pub trait StateMachine: Send + Sync + fmt::Debug + 'static {
 
     /// Makes everything applied so far survive a crash; the log below it may then go.
     fn make_durable(&self) -> Result<(), StateMachineError>;
+
+    /// Who belongs to the group, as the last entry that said so has it; `None` before the
+    /// first.
+    fn members(&self) -> Result<Option<Vec<u8>>, StateMachineError>;
+
+    /// A sum over the state, equal on every replica that has applied the same entries,
+    /// however they were sliced; `None` where none is kept.
+    fn hash(&self) -> Option<u128>;
+
+    /// A job that prepares the state for a snapshot, to be run on any thread, beside
+    /// everything else: `snapshot` afterwards is quick.
+    fn settler(&self) -> Box<dyn FnOnce() -> Result<(), StateMachineError> + Send>;
 
     /// Writes a copy of the state into a folder that does not exist yet.
     fn snapshot(&self, into: &Path) -> Result<Applied, StateMachineError>;

@@ -90,6 +90,7 @@ fn entry(index: u64, payload: &[u8]) -> Entry<'_> {
         },
         time: ReplicatedTime::from_millis(index),
         payload,
+        members: None,
     }
 }
 

@@ -17,6 +17,7 @@ use tokio::sync::watch;
 
 use crate::consensus::MonotonicClock;
 use crate::consensus::member::{Input, Member};
+use crate::consensus::membership::Membership;
 use crate::error::{FatalError, StoreError};
 use crate::state_machine::StateMachine;
 use crate::store::{Role, StoreStatus};
@@ -29,6 +30,7 @@ const MAX_INPUTS: usize = 4096;
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) status: watch::Sender<StoreStatus>,
+    pub(crate) members: watch::Sender<Arc<Membership>>,
     pub(crate) ended: watch::Sender<Option<End>>,
     pub(crate) stopping: AtomicBool,
     /// What is applied here is the newest there is: nobody else can be elected.
@@ -54,8 +56,9 @@ impl End {
 }
 
 impl Shared {
-    pub(crate) fn new(status: StoreStatus) -> Self {
+    pub(crate) fn new(status: StoreStatus, members: &Arc<Membership>) -> Self {
         Self {
+            members: watch::Sender::new(Arc::clone(members)),
             status: watch::Sender::new(status),
             ended: watch::Sender::new(None),
             stopping: AtomicBool::new(false),
@@ -65,7 +68,12 @@ impl Shared {
         }
     }
 
-    fn publish(&self, status: StoreStatus, newest: bool) {
+    fn publish(&self, status: StoreStatus, newest: bool, members: &Arc<Membership>) {
+        self.members.send_if_modified(|known| {
+            let changed = !Arc::ptr_eq(known, members) && known != members;
+            known.clone_from(members);
+            changed
+        });
         self.commit.store(status.commit.get(), Ordering::Release);
         self.applied.store(status.applied.get(), Ordering::Release);
         self.newest.store(newest, Ordering::Release);
@@ -168,7 +176,8 @@ impl<S: StateMachine> Actor<S> {
     fn round(&mut self) -> Result<(), FatalError> {
         self.member.run(self.clock.now())?;
         let newest = self.member.is_newest();
-        self.shared.publish(self.member.status(), newest);
+        let members = self.member.members();
+        self.shared.publish(self.member.status(), newest, members);
         Ok(())
     }
 }

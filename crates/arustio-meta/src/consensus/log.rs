@@ -6,19 +6,25 @@
 //! entries that the state machine has made durable; the position of the last removed one
 //! stays, for the library compares terms with it.
 //!
-//! A new log starts *after* index 1 of term 1, as if that had been compacted: the first
-//! membership is then part of the start and not of an entry, and a member that joins
-//! later gets it with its first snapshot.
+//! The log of a new group starts *after* index 1 of term 1, as if that had been compacted:
+//! the first membership is then part of the start and not of an entry. The log of a member
+//! that joins later starts at 0, before that, so that it needs a snapshot first and gets
+//! the membership with it.
+//!
+//! A snapshot that is being installed is marked here before the state is replaced; see
+//! `snapshot`.
 
+use std::cell::Cell;
 use std::cmp;
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use arustio_types::{LogIndex, NodeId};
-use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
+use raft::eraftpb::{Entry, HardState, Snapshot, SnapshotMetadata};
 use raft::{GetEntriesContext, RaftState, Storage, StorageError};
 
+use crate::consensus::membership::Membership;
 use crate::consensus::{MemberIdentity, codec};
 use crate::engine::{Batch, Durability, EngineError, Family, KvEngine, Scan};
 use crate::error::FatalError;
@@ -28,6 +34,7 @@ const IDENTITY: &[u8] = b"identity";
 const HARD_STATE: &[u8] = b"hard_state";
 const MEMBERS: &[u8] = b"members";
 const TRUNCATED: &[u8] = b"truncated";
+const INSTALLING: &[u8] = b"installing";
 
 /// Where the log of a new group starts.
 pub(crate) const START: LogPosition = LogPosition {
@@ -48,22 +55,30 @@ pub(crate) fn read_identity(engine: &dyn KvEngine) -> Result<Option<MemberIdenti
 pub(crate) struct RaftLog {
     engine: Arc<dyn KvEngine>,
     hard_state: HardState,
-    members: ConfState,
+    /// As of the start of the log, or of whatever the caller has set since.
+    members: Membership,
     truncated: LogPosition,
     last: LogPosition,
     tail: Tail,
+    /// What the entries take, roughly.
+    bytes: u64,
+    /// The snapshot that can be shipped, and who belonged to the group then.
+    offered: Option<(LogPosition, Membership)>,
+    /// The library asked for a snapshot that there is not.
+    wanted: Cell<bool>,
 }
 
 impl RaftLog {
-    /// Opens the log, or founds one with these voters if the engine is empty.
+    /// Opens the log, or founds one if the engine is empty: that of a group of these
+    /// voters, or with none of a member that joins.
     pub(crate) fn open(
         engine: Arc<dyn KvEngine>,
         identity: MemberIdentity,
-        voters: &[NodeId],
+        founding: &Membership,
         cache_bytes: usize,
     ) -> Result<Self, FatalError> {
         match read_identity(engine.as_ref())? {
-            None => found(engine.as_ref(), identity, voters)?,
+            None => found(engine.as_ref(), identity, founding)?,
             Some(found) if found == identity => {}
             Some(found) => {
                 return Err(FatalError::WrongIdentity {
@@ -79,7 +94,7 @@ impl RaftLog {
             value.ok_or_else(|| missing(what))
         };
         let hard_state = codec::decode_hard_state(&read("the hard state", HARD_STATE)?)?;
-        let members = codec::decode_members(&read("the membership", MEMBERS)?)?;
+        let members = Membership::decode(&read("the membership", MEMBERS)?)?;
         let truncated = codec::decode_position(&read("the start of the log", TRUNCATED)?)?;
         let mut log = Self {
             engine,
@@ -88,9 +103,104 @@ impl RaftLog {
             truncated,
             last: truncated,
             tail: Tail::new(cache_bytes),
+            bytes: 0,
+            offered: None,
+            wanted: Cell::new(false),
         };
         log.load_tail()?;
         Ok(log)
+    }
+
+    /// Ends or forgets an installation that a crash has interrupted, by how far the state
+    /// has come.
+    pub(crate) fn settle_installation(&mut self, applied: LogIndex) -> Result<(), FatalError> {
+        let mark = self
+            .engine
+            .get(Family::Meta, INSTALLING)
+            .map_err(FatalError::Log)?;
+        let Some(mark) = mark else {
+            return Ok(());
+        };
+        let (position, members) = codec::decode_installation(&mark)?;
+        if applied >= position.index {
+            return self.restart(position, members, None);
+        }
+        let mut batch = Batch::new();
+        batch.delete(Family::Meta, INSTALLING);
+        self.engine
+            .write(batch, Durability::Synced)
+            .map_err(FatalError::Log)?;
+        Ok(())
+    }
+
+    /// Marks that the state is about to be replaced by that of a later position.
+    pub(crate) fn announce_installation(
+        &self,
+        position: LogPosition,
+        members: &Membership,
+    ) -> Result<(), FatalError> {
+        let mut batch = Batch::new();
+        let mark = codec::encode_installation(position, members);
+        batch.put(Family::Meta, INSTALLING, mark);
+        self.engine
+            .write(batch, Durability::Synced)
+            .map_err(FatalError::Log)?;
+        Ok(())
+    }
+
+    /// Starts the log anew after a position that the state has reached by a snapshot. What
+    /// this member voted for stays.
+    pub(crate) fn restart(
+        &mut self,
+        position: LogPosition,
+        members: Membership,
+        hard_state: Option<&HardState>,
+    ) -> Result<(), FatalError> {
+        let mut state = hard_state.unwrap_or(&self.hard_state).clone();
+        state.commit = cmp::max(state.commit, position.index.get());
+        let mut batch = Batch::new();
+        batch.delete_range(Family::Log, key(0), key(u64::MAX));
+        batch.put(Family::Meta, TRUNCATED, codec::encode_position(position));
+        batch.put(Family::Meta, MEMBERS, members.encode());
+        batch.put(Family::Meta, HARD_STATE, codec::encode_hard_state(&state));
+        batch.delete(Family::Meta, INSTALLING);
+        self.engine
+            .write(batch, Durability::Synced)
+            .map_err(FatalError::Log)?;
+        self.hard_state = state;
+        self.members = members;
+        self.truncated = position;
+        self.last = position;
+        self.tail = Tail::new(self.tail.limit);
+        self.bytes = 0;
+        self.offered = None;
+        Ok(())
+    }
+
+    /// Who belongs to the group at the position from which the library starts.
+    pub(crate) fn members(&self) -> &Membership {
+        &self.members
+    }
+
+    /// The state knows the membership of its own position better.
+    pub(crate) fn set_members(&mut self, members: Membership) {
+        self.members = members;
+    }
+
+    /// What the entries take, roughly, in bytes.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// A snapshot that can be shipped from now on; `None`: no more.
+    pub(crate) fn offer(&mut self, offered: Option<(LogPosition, Membership)>) {
+        self.offered = offered;
+    }
+
+    /// Whether the library has asked for a snapshot that there was not, since the last
+    /// call.
+    pub(crate) fn take_wanted(&self) -> bool {
+        self.wanted.take()
     }
 
     /// Fills the cache with the newest entries and checks that they follow one another.
@@ -132,6 +242,8 @@ impl RaftLog {
         }
         if let Some(last) = newest.last() {
             self.last = position(last);
+            let entries = self.last.index.get() - self.truncated.index.get();
+            self.bytes = entries.saturating_mul(bytes as u64 / newest.len() as u64);
         }
         if self.hard_state.commit > self.last.index.get() {
             return Err(FatalError::LogBehindState {
@@ -186,6 +298,7 @@ impl RaftLog {
         self.engine.write(batch, durability)?;
         for entry in entries {
             self.last = position(entry);
+            self.bytes += size(entry) as u64;
             self.tail.push(entry.clone());
         }
         Ok(())
@@ -207,6 +320,8 @@ impl RaftLog {
         }
         let term = self.term_of(index.get())?;
         let truncated = LogPosition { index, term };
+        let kept = self.last.index.get() - index.get();
+        let had = self.last.index.get() - self.truncated.index.get();
         let mut batch = Batch::new();
         let first = key(self.truncated.index.get() + 1);
         batch.delete_range(Family::Log, first, key(index.get() + 1));
@@ -215,6 +330,7 @@ impl RaftLog {
             .write(batch, Durability::Buffered)
             .map_err(FatalError::Log)?;
         self.truncated = truncated;
+        self.bytes = self.bytes / had.max(1) * kept;
         self.tail.drop_up_to(index.get());
         Ok(())
     }
@@ -304,7 +420,7 @@ impl Storage for RaftLog {
     fn initial_state(&self) -> raft::Result<RaftState> {
         Ok(RaftState::new(
             self.hard_state.clone(),
-            self.members.clone(),
+            self.members.conf_state(),
         ))
     }
 
@@ -345,9 +461,27 @@ impl Storage for RaftLog {
         Ok(self.last.index.get())
     }
 
-    fn snapshot(&self, _request_index: u64, _to: u64) -> raft::Result<Snapshot> {
-        // A snapshot is never a message of the library: it travels on its own.
-        Err(StorageError::SnapshotTemporarilyUnavailable.into())
+    /// Only says what a snapshot holds: the content travels on its own.
+    fn snapshot(&self, request_index: u64, to: u64) -> raft::Result<Snapshot> {
+        let at_least = cmp::max(request_index, self.truncated.index.get());
+        let fits = |offered: &&(LogPosition, Membership)| {
+            let (position, members) = *offered;
+            position.index.get() >= at_least && members.contains(NodeId::new(to))
+        };
+        let Some((position, members)) = self.offered.as_ref().filter(fits) else {
+            self.wanted.set(true);
+            return Err(StorageError::SnapshotTemporarilyUnavailable.into());
+        };
+        let mut snapshot = Snapshot {
+            data: members.encode(),
+            ..Snapshot::default()
+        };
+        snapshot.set_metadata(SnapshotMetadata {
+            conf_state: Some(members.conf_state()),
+            index: position.index.get(),
+            term: position.term,
+        });
+        Ok(snapshot)
     }
 }
 
@@ -433,22 +567,22 @@ impl Tail {
 fn found(
     engine: &dyn KvEngine,
     identity: MemberIdentity,
-    voters: &[NodeId],
+    founding: &Membership,
 ) -> Result<(), FatalError> {
-    let members = ConfState {
-        voters: voters.iter().map(|voter| voter.get()).collect(),
-        ..ConfState::default()
+    let start = match founding.voters.is_empty() {
+        true => LogPosition::default(),
+        false => START,
     };
     let state = HardState {
-        term: START.term,
+        term: start.term,
         vote: 0,
-        commit: START.index.get(),
+        commit: start.index.get(),
     };
     let mut batch = Batch::new();
     batch.put(Family::Meta, IDENTITY, codec::encode_identity(&identity));
-    batch.put(Family::Meta, MEMBERS, codec::encode_members(&members));
+    batch.put(Family::Meta, MEMBERS, founding.encode());
     batch.put(Family::Meta, HARD_STATE, codec::encode_hard_state(&state));
-    batch.put(Family::Meta, TRUNCATED, codec::encode_position(START));
+    batch.put(Family::Meta, TRUNCATED, codec::encode_position(start));
     engine
         .write(batch, Durability::Synced)
         .map_err(FatalError::Log)?;

@@ -6,21 +6,32 @@
 //! apply, then the answers.
 
 use std::mem;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arustio_types::LogIndex;
+use arustio_types::{LogIndex, NodeId};
 use parking_lot::RwLock;
 
 use crate::config::CheckedConfig;
 use crate::consensus::codec::Tag;
-use crate::consensus::peer::{Committed, Peer, Proposal, Refused};
+use crate::consensus::membership::{Change, Membership};
+use crate::consensus::peer::{Begun, Committed, Meaning, Outgoing, Peer, Proposal, Refused};
 use crate::consensus::proposal::{Proposals, Reply};
 use crate::consensus::read::{Reads, Ready};
+use crate::consensus::snapshot::{SnapshotFolder, Workshop};
 use crate::consensus::transport::RaftTransport;
+use crate::consensus::{GroupStatus, Notice};
 use crate::error::{FatalError, StoreError};
-use crate::state_machine::{Entry, StateMachine};
+use crate::state_machine::{Entry, StateMachine, StateMachineError};
 use crate::store::{Proposed, Role, StoreStatus};
+
+mod changes;
+mod compaction;
+mod snapshots;
+
+use changes::Changes;
+use snapshots::Snapshots;
 
 /// What can happen to a member.
 #[derive(Debug)]
@@ -33,6 +44,24 @@ pub(crate) enum Input<O> {
     ReadAt(LogIndex, Ready),
     /// A message from another member.
     Step(Vec<u8>),
+    /// The group is to change.
+    Change(Change, Notice<Arc<Membership>>),
+    /// Leadership is to be handed over, to this voter or to the closest one.
+    Transfer(Option<NodeId>, Notice<NodeId>),
+    /// A snapshot is to be made, and the log below it dropped.
+    Snapshot(Notice<crate::state_machine::LogPosition>),
+    /// Somebody wants to know how the group is.
+    Group(Notice<GroupStatus>),
+    /// The state is ready for a quick snapshot, or cannot be made so.
+    Settled(Result<(), StateMachineError>),
+    /// A snapshot has arrived: the message that goes with it, and its folder.
+    SnapshotReceived(Vec<u8>, SnapshotFolder),
+    /// A snapshot has arrived at a member, or not.
+    SnapshotSent(NodeId, bool),
+    /// A message could not be brought to a member.
+    Unreachable(NodeId),
+    /// Another member says that this one was removed.
+    Removed,
     /// No input comes after this one.
     Stop,
 }
@@ -50,10 +79,27 @@ pub(crate) struct Member<S: StateMachine> {
     queued_bytes: usize,
     max_batch: usize,
     max_waiting: usize,
-    compact_after: u64,
-    compact_keep: u64,
+    config: CheckedConfig,
     applied: LogIndex,
     led: bool,
+    changes: Changes,
+    snapshots: Snapshots,
+    /// Position and sum of the last comparison of the state.
+    checked: Option<(LogIndex, u128)>,
+    /// Since when no comparison was asked for.
+    check_asked: LogIndex,
+    removed: bool,
+}
+
+/// What a member needs beside its peer.
+#[derive(Debug)]
+pub(crate) struct Surroundings {
+    pub(crate) transport: Arc<dyn RaftTransport>,
+    pub(crate) workshop: Box<dyn Workshop>,
+    /// Where snapshots are made.
+    pub(crate) folder: PathBuf,
+    /// Distinguishes this process from every other.
+    pub(crate) run: u64,
 }
 
 impl<S: StateMachine> Member<S> {
@@ -61,24 +107,28 @@ impl<S: StateMachine> Member<S> {
         config: &CheckedConfig,
         peer: Peer,
         machine: Arc<RwLock<S>>,
-        transport: Arc<dyn RaftTransport>,
-        run: u64,
+        around: Surroundings,
     ) -> Self {
         let applied = machine.read().applied().position.index;
+        around.transport.members(peer.members());
         Self {
             peer,
             machine,
-            transport,
-            proposals: Proposals::new(run),
-            reads: Reads::new(run),
+            transport: around.transport,
+            proposals: Proposals::new(around.run),
+            reads: Reads::new(around.run),
             queued: Vec::new(),
             queued_bytes: 0,
             max_batch: usize::try_from(config.max_batch.get()).unwrap_or(usize::MAX),
             max_waiting: config.queue,
-            compact_after: config.compact_after,
-            compact_keep: config.compact_keep,
+            config: config.clone(),
             applied,
             led: false,
+            changes: Changes::new(around.run),
+            snapshots: Snapshots::new(around.workshop, around.folder),
+            checked: None,
+            check_asked: applied,
+            removed: false,
         }
     }
 
@@ -111,6 +161,15 @@ impl<S: StateMachine> Member<S> {
                     tracing::warn!(reason, "dropped a message from another member");
                 }
             }
+            Input::Change(change, notice) => self.change(&change, notice),
+            Input::Transfer(to, notice) => self.transfer(to, notice),
+            Input::Snapshot(notice) => self.snapshots.ask(notice),
+            Input::Group(notice) => drop(notice.send(Ok(self.group()))),
+            Input::Settled(result) => self.snapshots.settled(result),
+            Input::SnapshotReceived(bytes, folder) => self.snapshot_received(&bytes, folder),
+            Input::SnapshotSent(id, arrived) => self.peer.snapshot_sent(id, arrived),
+            Input::Unreachable(id) => self.peer.unreachable(id),
+            Input::Removed => self.removed = true,
             Input::Stop => {}
         }
         self.queued_bytes < self.max_batch
@@ -121,6 +180,8 @@ impl<S: StateMachine> Member<S> {
         self.peer.tick();
         self.proposals.sweep();
         self.reads.sweep();
+        self.watch_transfer();
+        self.snapshots.release(&mut self.peer);
         if let Some(tag) = self.reads.tick() {
             self.peer.read(tag);
         }
@@ -129,31 +190,63 @@ impl<S: StateMachine> Member<S> {
     /// Does everything that can be done now; `now` is the monotonic clock.
     pub(crate) fn run(&mut self, now: Duration) -> Result<(), FatalError> {
         self.propose(now);
-        if let Some(tag) = self.reads.question() {
-            self.peer.read(tag);
+        loop {
+            if let Some(tag) = self.reads.question() {
+                self.peer.read(tag);
+            }
+            while let Some(begun) = self.peer.begin() {
+                self.round(begun)?;
+            }
+            self.reads.applied(self.applied);
+            self.ask_for_check();
+            // Readers that came while a question was out are asked for now.
+            if !self.peer.has_work() && !self.reads.has_question() {
+                break;
+            }
         }
-        while let Some(begun) = self.peer.begin() {
-            let mut begun = begun;
-            for envelope in mem::take(&mut begun.send_now) {
+        self.snapshots.forget_received();
+        self.make_snapshot()?;
+        self.compact()?;
+        match self.removed {
+            true => Err(FatalError::Removed {
+                member: self.peer.status().member,
+            }),
+            false => Ok(()),
+        }
+    }
+
+    fn round(&mut self, mut begun: Begun) -> Result<(), FatalError> {
+        self.dispatch(mem::take(&mut begun.send_now));
+        let installed = match &begun.install {
+            Some(install) => Some(self.install(install)?),
+            None => None,
+        };
+        let effects = self.peer.finish(begun)?;
+        if let Some(index) = installed {
+            self.peer.applied(index);
+            self.members_changed(&Arc::clone(self.peer.members()));
+        }
+        self.dispatch(effects.send);
+        self.apply(&effects.committed)?;
+        for (tag, index) in effects.reads {
+            self.reads.answered(tag, index);
+        }
+        self.note_leadership();
+        Ok(())
+    }
+
+    fn dispatch(&mut self, messages: Vec<Outgoing>) {
+        for Outgoing { envelope, snapshot } in messages {
+            let Some(position) = snapshot else {
                 self.transport.send(envelope);
+                continue;
+            };
+            let to = envelope.to;
+            match self.snapshots.shipment(envelope, position) {
+                Some(shipment) => self.transport.send_snapshot(shipment),
+                None => self.peer.snapshot_sent(to, false),
             }
-            let effects = self.peer.finish(begun)?;
-            for envelope in effects.send {
-                self.transport.send(envelope);
-            }
-            self.apply(&effects.committed)?;
-            for (tag, index) in effects.reads {
-                self.reads.answered(tag, index);
-            }
-            self.note_leadership();
         }
-        self.reads.applied(self.applied);
-        // Readers that came while the question was out are asked for now.
-        if let Some(tag) = self.reads.question() {
-            self.peer.read(tag);
-            return self.run(now);
-        }
-        self.compact()
     }
 
     fn propose(&mut self, now: Duration) {
@@ -175,28 +268,78 @@ impl<S: StateMachine> Member<S> {
         }
     }
 
+    /// Applies entries as one slice; a check of the state ends a slice, because a sum over
+    /// the state is known at the end of a slice only.
     fn apply(&mut self, committed: &[Committed]) -> Result<(), FatalError> {
-        let Some(last) = committed.last() else {
+        let is_check = |entry: &Committed| matches!(entry.meaning, Meaning::Check(..));
+        for slice in committed.split_inclusive(is_check) {
+            self.apply_slice(slice)?;
+            if let Some(Committed {
+                meaning: Meaning::Check(index, hash),
+                ..
+            }) = slice.last()
+            {
+                self.compare(*index, *hash)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn apply_slice(&mut self, slice: &[Committed]) -> Result<(), FatalError> {
+        let Some(last) = slice.last() else {
             return Ok(());
         };
-        let entries: Vec<Entry<'_>> = committed
+        let members: Vec<_> = slice.iter().map(new_members).collect();
+        let entries: Vec<Entry<'_>> = slice
             .iter()
-            .map(|entry| Entry {
+            .zip(&members)
+            .map(|(entry, members)| Entry {
                 position: entry.position,
                 time: entry.time,
                 payload: entry.payload(),
+                members: members.as_deref(),
             })
             .collect();
         let outcomes = self.machine.write().apply(&entries)?;
         self.applied = last.position.index;
         self.peer.applied(self.applied);
-        for (entry, outcome) in committed.iter().zip(outcomes) {
+        for (entry, outcome) in slice.iter().zip(outcomes) {
             if let (Some(tag), Some(outcome)) = (entry.tag, outcome) {
                 let position = entry.position;
                 self.proposals.applied(tag, Proposed { outcome, position });
             }
+            if let Meaning::Members(changed) = &entry.meaning {
+                self.changed(entry.tag, changed);
+            }
         }
         Ok(())
+    }
+
+    /// Compares this replica with what the leader had at the check before this one.
+    fn compare(&mut self, index: LogIndex, hash: u128) -> Result<(), FatalError> {
+        let differs = |(at, ours): (LogIndex, u128)| at == index && ours != hash;
+        if self.checked.is_some_and(differs) {
+            return Err(FatalError::Diverged {
+                member: self.peer.status().member,
+                index,
+            });
+        }
+        let ours = self.machine.read().hash();
+        self.checked = ours.map(|ours| (self.applied, ours));
+        self.check_asked = self.applied;
+        Ok(())
+    }
+
+    /// A leader has everybody compare their state every so many entries.
+    fn ask_for_check(&mut self) {
+        let since = self.applied.get() - self.check_asked.get().min(self.applied.get());
+        if !self.led || since < self.config.check_every || self.machine.read().hash().is_none() {
+            return;
+        }
+        let (index, hash) = self.checked.unwrap_or_default();
+        if self.peer.propose_check(index, hash).is_ok() {
+            self.check_asked = self.applied;
+        }
     }
 
     /// Ends the writers of a leader that is none any more.
@@ -204,25 +347,34 @@ impl<S: StateMachine> Member<S> {
         let leads = self.peer.status().role == Role::Leader;
         if self.led && !leads {
             self.proposals.end_all(&StoreError::LeadershipLost);
+            self.changes.end_all(&StoreError::LeadershipLost);
         }
         self.led = leads;
-    }
-
-    fn compact(&mut self) -> Result<(), FatalError> {
-        let applied = self.applied;
-        if applied.get() < self.peer.truncated().get() + self.compact_after {
-            return Ok(());
-        }
-        self.machine.read().make_durable()?;
-        let upto = LogIndex::new(applied.get() - self.compact_keep);
-        tracing::debug!(%applied, %upto, "compacting the log");
-        self.peer.compact(upto)
     }
 
     /// Ends everybody who waits.
     pub(crate) fn end_all(&mut self, error: &StoreError) {
         self.proposals.end_all(error);
         self.reads.end_all(error);
+        self.changes.end_all(error);
+        self.snapshots.end_all(error);
+    }
+
+    /// Who belongs to the group.
+    pub(crate) fn members(&self) -> &Arc<Membership> {
+        self.peer.members()
+    }
+
+    fn group(&self) -> GroupStatus {
+        let (first, last, bytes) = self.peer.log_range();
+        GroupStatus {
+            status: self.status(),
+            membership: Arc::clone(self.peer.members()),
+            progress: self.peer.progress(),
+            log_first: first,
+            log_last: last,
+            log_bytes: bytes,
+        }
     }
 
     pub(crate) fn status(&self) -> StoreStatus {
@@ -250,5 +402,13 @@ impl<S: StateMachine> Member<S> {
         StoreError::Busy {
             waiting: self.waiting(),
         }
+    }
+}
+
+/// The record of a group that an entry makes.
+fn new_members(entry: &Committed) -> Option<Vec<u8>> {
+    match &entry.meaning {
+        Meaning::Members(Ok(members)) => Some(members.encode()),
+        Meaning::Members(Err(_)) | Meaning::Nothing | Meaning::Command | Meaning::Check(..) => None,
     }
 }

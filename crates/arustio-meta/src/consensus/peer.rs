@@ -11,7 +11,8 @@
 //!    |
 //!    v
 //! begin()  -> Begun.send_now        a leader's messages, sent while the disk works
-//!    |
+//!          -> Begun.install         a snapshot: announced in the log, then the state
+//!    |                              machine takes it, then the log starts anew
 //! finish() -> entries and hard state in ONE batch, synced if the library asks for it
 //!          -> commit index (which the library tells only now), not synced
 //!          -> Effects.send          promises: votes and acknowledgements
@@ -27,23 +28,27 @@
 //! breaks the library's bookkeeping; the borrow in [`Begun`] does not prevent it, the
 //! single caller does.
 
+mod group;
+mod stamps;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use arustio_types::{LogIndex, NodeId};
-use raft::eraftpb::{Entry, EntryType, Message, MessageType};
-use raft::{RawNode, Ready, StateRole};
+use raft::eraftpb::{ConfChangeV2, Entry, EntryType, Message, MessageType};
+use raft::{RawNode, Ready, SnapshotStatus, StateRole};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
 use crate::config::CheckedConfig;
-use crate::consensus::codec::{self, Tag};
-use crate::consensus::log::RaftLog;
+use crate::consensus::codec::{self, Payload, Tag};
+use crate::consensus::log::{RaftLog, START};
+use crate::consensus::membership::{Membership, Refusal};
 use crate::consensus::transport::Envelope;
 use crate::consensus::{MemberIdentity, log_bridge};
 use crate::engine::{Durability, KvEngine};
 use crate::error::FatalError;
-use crate::state_machine::{Applied, LogPosition, ReplicatedTime};
+use crate::state_machine::{Applied, LogPosition, ReplicatedTime, StateMachine};
 use crate::store::{Role, StoreStatus};
 
 /// A command on its way into the log.
@@ -62,10 +67,21 @@ pub(crate) enum Refused {
     Busy,
 }
 
+/// A message on its way out.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    pub(crate) envelope: Envelope,
+    /// The snapshot that has to arrive before it.
+    pub(crate) snapshot: Option<LogPosition>,
+}
+
 /// What to do before the disk is asked.
 #[derive(Debug)]
 pub(crate) struct Begun {
-    pub(crate) send_now: Vec<Envelope>,
+    pub(crate) send_now: Vec<Outgoing>,
+    /// The snapshot by which the state has to be replaced before the round goes on, and
+    /// who belongs to the group then.
+    pub(crate) install: Option<(LogPosition, Membership)>,
     ready: Ready,
 }
 
@@ -73,7 +89,7 @@ pub(crate) struct Begun {
 #[derive(Debug, Default)]
 pub(crate) struct Effects {
     /// Promises; they were not allowed out before.
-    pub(crate) send: Vec<Envelope>,
+    pub(crate) send: Vec<Outgoing>,
     /// Entries to apply, in order.
     pub(crate) committed: Vec<Committed>,
     /// Reads that are answered at a position.
@@ -86,14 +102,44 @@ pub(crate) struct Committed {
     pub(crate) position: LogPosition,
     pub(crate) time: ReplicatedTime,
     pub(crate) tag: Option<Tag>,
+    pub(crate) meaning: Meaning,
     data: Vec<u8>,
 }
 
+/// What an entry does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Meaning {
+    /// Nothing: it is of the protocol itself.
+    Nothing,
+    /// A command for the state machine.
+    Command,
+    /// The group is another from here on, or a binding was refused.
+    Members(Result<Arc<Membership>, Refusal>),
+    /// The sum that the state had after the check at this index.
+    Check(LogIndex, u128),
+}
+
 impl Committed {
-    /// The command; empty for an entry of the protocol itself.
+    /// The command; empty for every other entry.
     pub(crate) fn payload(&self) -> &[u8] {
-        self.data.get(codec::COMMAND_HEADER..).unwrap_or_default()
+        match self.meaning {
+            Meaning::Command => self.data.get(codec::COMMAND_HEADER..).unwrap_or_default(),
+            Meaning::Nothing | Meaning::Members(_) | Meaning::Check(..) => &[],
+        }
     }
+}
+
+/// How far another member is, as the leader sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemberProgress {
+    /// Which.
+    pub id: NodeId,
+    /// The last entry that it certainly has.
+    pub matched: LogIndex,
+    /// It is being sent a snapshot.
+    pub snapshot: bool,
+    /// It has answered lately.
+    pub active: bool,
 }
 
 /// One member of a group.
@@ -105,7 +151,10 @@ pub(crate) struct Peer {
     /// The election timeout in force, and the view (term, role, leader) it was drawn for.
     timeout: usize,
     seen: Option<(u64, StateRole, u64)>,
-    stamps: Stamps,
+    stamps: stamps::Stamps,
+    /// As of the last entry that was given out to be applied.
+    members: Arc<Membership>,
+    promote_lag: u64,
 }
 
 impl std::fmt::Debug for Peer {
@@ -117,20 +166,26 @@ impl std::fmt::Debug for Peer {
 }
 
 impl Peer {
-    /// Opens the member's log (or founds it with these voters) and stands behind what the
-    /// state machine has applied.
+    /// Opens the member's log (or founds it with these members; with none it joins a group
+    /// later) and stands behind what the state machine has applied.
     pub(crate) fn open(
         config: &CheckedConfig,
         identity: MemberIdentity,
-        voters: &[NodeId],
+        founding: &Membership,
         engine: Arc<dyn KvEngine>,
-        applied: Applied,
+        state: &impl StateMachine,
         seed: u64,
     ) -> Result<Self, FatalError> {
         let cache = usize::try_from(config.log_cache.get()).unwrap_or(usize::MAX);
-        let mut log = RaftLog::open(engine, identity, voters, cache)?;
+        let applied = state.applied();
+        let mut log = RaftLog::open(engine, identity, founding, cache)?;
+        log.settle_installation(applied.position.index)?;
+        if let Some(members) = state.members()? {
+            log.set_members(Membership::decode(&members)?);
+        }
+        let members = Arc::new(log.members().clone());
         let applied_index = reconcile(&mut log, applied)?;
-        let stamps = Stamps::open(&log, applied)?;
+        let stamps = stamps::Stamps::open(&log, applied)?;
         let election_ticks = config.election_ticks as usize;
         let settings = raft::Config {
             id: identity.member.get(),
@@ -155,6 +210,8 @@ impl Peer {
             timeout: election_ticks,
             seen: None,
             stamps,
+            members,
+            promote_lag: config.promote_lag,
         };
         peer.own_the_chance();
         Ok(peer)
@@ -163,7 +220,24 @@ impl Peer {
     /// One beat of the group's clock.
     pub(crate) fn tick(&mut self) {
         self.node.tick();
+        self.leave_joint();
         self.own_the_chance();
+    }
+
+    /// The library leaves a joint configuration by itself, unless its leader has changed at
+    /// an unlucky moment.
+    fn leave_joint(&mut self) {
+        let raft = &self.node.raft;
+        let due = raft.state == StateRole::Leader
+            && self.members.is_joint()
+            && raft.apply_to_current_term()
+            && !raft.has_pending_conf();
+        if due {
+            // Refused for now, it is tried at the next beat.
+            let _ = self
+                .node
+                .propose_conf_change(Vec::new(), ConfChangeV2::default());
+        }
     }
 
     /// Asks to be elected, without waiting for the clock.
@@ -178,9 +252,70 @@ impl Peer {
     pub(crate) fn step(&mut self, bytes: &[u8]) -> Result<(), &'static str> {
         let message = codec::decode_message(bytes, self.identity.member)?;
         self.guard(&message)?;
+        let from = message.from;
         let result = self.node.step(message);
+        self.keep_next_above_matched(from);
         self.own_the_chance();
         result.map_err(|_| "the library refused it")
+    }
+
+    /// Takes the message of a snapshot whose content has arrived here. It is on the reader
+    /// of the next round to install it, or not, if nothing came of the message.
+    pub(crate) fn step_snapshot(&mut self, bytes: &[u8]) -> Result<LogPosition, &'static str> {
+        let message = codec::decode_snapshot_message(bytes, self.identity.member)?;
+        let snapshot = message.get_snapshot();
+        Membership::decode(&snapshot.data).map_err(|_| "its membership cannot be read")?;
+        let metadata = snapshot.get_metadata();
+        let position = LogPosition {
+            index: LogIndex::new(metadata.index),
+            term: metadata.term,
+        };
+        let result = self.node.step(message);
+        self.own_the_chance();
+        result.map_err(|_| "the library refused it")?;
+        Ok(position)
+    }
+
+    /// Upholds what the library's leader forgets when a rejection arrives late while it
+    /// probes (tikv/raft-rs#557): the next entry for a member lies above what it has.
+    /// Otherwise entries that are acknowledged would be sent, and could be rejected, again.
+    fn keep_next_above_matched(&mut self, from: u64) {
+        if self.node.raft.state != StateRole::Leader {
+            return;
+        }
+        if let Some(progress) = self.node.raft.mut_prs().get_mut(from)
+            && progress.next_idx <= progress.matched
+        {
+            progress.next_idx = progress.matched + 1;
+        }
+    }
+
+    /// A message could not be brought to a member.
+    pub(crate) fn unreachable(&mut self, id: NodeId) {
+        self.node.report_unreachable(id.get());
+        self.own_the_chance();
+    }
+
+    /// What became of a snapshot that was shipped to a member.
+    pub(crate) fn snapshot_sent(&mut self, id: NodeId, arrived: bool) {
+        let status = match arrived {
+            true => SnapshotStatus::Finish,
+            false => SnapshotStatus::Failure,
+        };
+        self.node.report_snapshot(id.get(), status);
+        self.own_the_chance();
+    }
+
+    /// A snapshot that can be shipped; `None`: no more.
+    pub(crate) fn offer(&mut self, position: Option<LogPosition>) {
+        let members = || Membership::clone(&self.members);
+        let offered = position.map(|position| (position, members()));
+        self.node.mut_store().offer(offered);
+    }
+
+    /// Whether a snapshot was asked for that there is not, since the last call.
+    pub(crate) fn take_wanted(&self) -> bool {
+        self.node.store().take_wanted()
     }
 
     /// Refuses what would make the library end the process.
@@ -211,13 +346,27 @@ impl Peer {
             context: proposal.tag.to_bytes(),
             ..Entry::default()
         });
+        self.append(entries.collect())
+    }
+
+    fn append(&mut self, entries: Vec<Entry>) -> Result<(), Refused> {
         let mut message = Message::default();
         message.set_msg_type(MessageType::MsgPropose);
         message.from = self.identity.member.get();
-        message.entries = entries.collect();
+        message.entries = entries;
         let result = self.node.raft.step(message);
         self.own_the_chance();
         result.map_err(|_| Refused::Busy)
+    }
+
+    /// Puts the sum over the state at the last check into the log, for everybody to
+    /// compare. A leader's.
+    pub(crate) fn propose_check(&mut self, index: LogIndex, hash: u128) -> Result<(), Refused> {
+        let data = codec::encode_check(index, hash);
+        self.append(vec![Entry {
+            data,
+            ..Entry::default()
+        }])
     }
 
     /// Asks for a position that is safe to read at. The library drops the question without
@@ -227,6 +376,11 @@ impl Peer {
         self.own_the_chance();
     }
 
+    /// Whether a round has anything to do.
+    pub(crate) fn has_work(&self) -> bool {
+        self.node.has_ready()
+    }
+
     /// Starts a round, if there is anything to do.
     pub(crate) fn begin(&mut self) -> Option<Begun> {
         if !self.node.has_ready() {
@@ -234,7 +388,35 @@ impl Peer {
         }
         let mut ready = self.node.ready();
         let send_now = self.pack(ready.take_messages());
-        Some(Begun { send_now, ready })
+        let install = installation(&ready);
+        Some(Begun {
+            send_now,
+            install,
+            ready,
+        })
+    }
+
+    /// Marks in the log that the state is about to be replaced.
+    pub(crate) fn announce(&self, install: &(LogPosition, Membership)) -> Result<(), FatalError> {
+        self.node
+            .store()
+            .announce_installation(install.0, &install.1)
+    }
+
+    /// The state has been replaced by that of a snapshot: everything else starts from there.
+    fn restart(
+        &mut self,
+        install: (LogPosition, Membership),
+        ready: &Ready,
+    ) -> Result<(), FatalError> {
+        let (position, members) = install;
+        self.members = Arc::new(members.clone());
+        self.node.mut_store().restart(position, members, ready.hs())
+    }
+
+    /// The time that the state has reached by a snapshot.
+    pub(crate) fn installed(&mut self, applied: Applied) {
+        self.stamps.installed(applied.time);
     }
 
     /// Writes what the round has to persist, and says what follows from it.
@@ -244,6 +426,9 @@ impl Peer {
             true => Durability::Synced,
             false => Durability::Buffered,
         };
+        if let Some(install) = begun.install {
+            self.restart(install, &ready)?;
+        }
         let entries = ready.take_entries();
         for entry in &entries {
             self.stamps.observe(entry)?;
@@ -253,9 +438,10 @@ impl Peer {
             .map_err(FatalError::Log)?;
 
         let promises = ready.take_persisted_messages();
+        let mut committed = ready.take_committed_entries();
         let mut effects = Effects {
             send: self.pack(promises),
-            committed: self.take_committed(ready.take_committed_entries())?,
+            committed: Vec::new(),
             reads: ready
                 .take_read_states()
                 .into_iter()
@@ -268,8 +454,9 @@ impl Peer {
             log.set_commit(commit).map_err(FatalError::Log)?;
         }
         effects.send.extend(self.pack(late.take_messages()));
-        let committed = self.take_committed(late.take_committed_entries())?;
-        effects.committed.extend(committed);
+        committed.extend(late.take_committed_entries());
+        // Only now: a change of members is an input of the library.
+        effects.committed = self.take_committed(committed)?;
         self.own_the_chance();
         Ok(effects)
     }
@@ -283,11 +470,6 @@ impl Peer {
     /// Removes log entries up to `index`, which the state machine has made durable.
     pub(crate) fn compact(&mut self, index: LogIndex) -> Result<(), FatalError> {
         self.node.mut_store().compact(index)
-    }
-
-    /// The last entry that was compacted away.
-    pub(crate) fn truncated(&self) -> LogIndex {
-        self.node.store().truncated().index
     }
 
     /// Whether this member leads, has committed in its term, and nobody else could be
@@ -340,39 +522,78 @@ impl Peer {
         raft.set_randomized_election_timeout(self.timeout);
     }
 
-    fn pack(&self, messages: Vec<Message>) -> Vec<Envelope> {
-        let pack = |message: Message| Envelope {
-            from: self.identity,
-            to: NodeId::new(message.to),
-            bytes: codec::encode_message(&message),
+    fn pack(&self, messages: Vec<Message>) -> Vec<Outgoing> {
+        let pack = |message: Message| Outgoing {
+            snapshot: shipped(&message),
+            envelope: Envelope {
+                from: self.identity,
+                to: NodeId::new(message.to),
+                bytes: codec::encode_message(&message),
+            },
         };
         messages.into_iter().map(pack).collect()
     }
 
     fn take_committed(&mut self, entries: Vec<Entry>) -> Result<Vec<Committed>, FatalError> {
-        let mut committed = Vec::with_capacity(entries.len());
-        for entry in entries {
-            if entry.entry_type != EntryType::EntryNormal as i32 {
-                return Err(FatalError::NewerLog {
-                    what: "a change of members",
-                    found: 2,
-                    supported: 1,
-                });
-            }
-            let stamp = codec::decode_command(&entry.data)?;
-            let time = self.stamps.apply(stamp.map(|(time, _)| time));
-            committed.push(Committed {
-                position: LogPosition {
-                    index: LogIndex::new(entry.index),
-                    term: entry.term,
-                },
-                time,
-                tag: Tag::from_bytes(&entry.context),
-                data: entry.data,
-            });
-        }
-        Ok(committed)
+        entries
+            .into_iter()
+            .map(|entry| self.take_entry(entry))
+            .collect()
     }
+
+    fn take_entry(&mut self, entry: Entry) -> Result<Committed, FatalError> {
+        let (meaning, stamp) = self.meaning(&entry)?;
+        Ok(Committed {
+            position: LogPosition {
+                index: LogIndex::new(entry.index),
+                term: entry.term,
+            },
+            time: self.stamps.apply(stamp),
+            tag: Tag::from_bytes(&entry.context),
+            meaning,
+            data: entry.data,
+        })
+    }
+
+    fn meaning(&mut self, entry: &Entry) -> Result<(Meaning, Option<ReplicatedTime>), FatalError> {
+        if entry.entry_type != EntryType::EntryNormal as i32 {
+            return Ok((Meaning::Members(Ok(self.change_members(entry)?)), None));
+        }
+        Ok(match codec::decode_payload(&entry.data)? {
+            Payload::Empty => (Meaning::Nothing, None),
+            Payload::Command(time, _) => (Meaning::Command, Some(time)),
+            Payload::Check(index, hash) => (Meaning::Check(index, hash), None),
+            Payload::Bind(change) => (Meaning::Members(self.bind(&change)), None),
+        })
+    }
+}
+
+/// The snapshot that has to arrive before a message.
+fn shipped(message: &Message) -> Option<LogPosition> {
+    if message.msg_type != MessageType::MsgSnapshot as i32 {
+        return None;
+    }
+    let metadata = message.get_snapshot().get_metadata();
+    Some(LogPosition {
+        index: LogIndex::new(metadata.index),
+        term: metadata.term,
+    })
+}
+
+/// The snapshot that a round has to install.
+fn installation(ready: &Ready) -> Option<(LogPosition, Membership)> {
+    let snapshot = ready.snapshot();
+    if snapshot.is_empty() {
+        return None;
+    }
+    let metadata = snapshot.get_metadata();
+    let position = LogPosition {
+        index: LogIndex::new(metadata.index),
+        term: metadata.term,
+    };
+    // It was read before the message was let in.
+    let members = Membership::decode(&snapshot.data).unwrap_or_default();
+    Some((position, members))
 }
 
 /// Brings hard state and applied position together after a crash, and refuses folders
@@ -385,7 +606,7 @@ fn reconcile(log: &mut RaftLog, applied: Applied) -> Result<LogIndex, FatalError
         return Err(FatalError::LogBehindState { last, applied });
     }
     if applied < truncated {
-        if applied == LogIndex::default() && truncated == crate::consensus::log::START.index {
+        if applied == LogIndex::default() && truncated == START.index {
             return Ok(truncated);
         }
         return Err(FatalError::StateBehindLog { truncated, applied });
@@ -407,57 +628,5 @@ pub(crate) fn raft_error(action: &'static str, error: &raft::Error) -> FatalErro
     FatalError::Raft {
         action,
         detail: error.to_string(),
-    }
-}
-
-/// Replicated time: the newest stamp that this member has seen, advanced by the leader's
-/// monotonic clock for as long as it leads.
-#[derive(Debug)]
-struct Stamps {
-    /// The newest stamp in the log or in the state.
-    newest: ReplicatedTime,
-    /// The time of the last entry that was given out to be applied.
-    applied: ReplicatedTime,
-    /// Since when this member leads: the term, the clock then, the newest stamp then.
-    leading: Option<(u64, Duration, ReplicatedTime)>,
-}
-
-impl Stamps {
-    fn open(log: &RaftLog, applied: Applied) -> Result<Self, FatalError> {
-        let mut stamps = Self {
-            newest: applied.time,
-            applied: applied.time,
-            leading: None,
-        };
-        log.visit_after(applied.position.index.get(), &mut |entry| {
-            stamps.observe(entry)
-        })?;
-        Ok(stamps)
-    }
-
-    fn observe(&mut self, entry: &Entry) -> Result<(), FatalError> {
-        if let Some((time, _)) = codec::decode_command(&entry.data)? {
-            self.newest = self.newest.max(time);
-        }
-        Ok(())
-    }
-
-    fn next(&mut self, term: u64, now: Duration) -> ReplicatedTime {
-        let (start, base) = match self.leading {
-            Some((since, start, base)) if since == term => (start, base),
-            _ => {
-                self.leading = Some((term, now, self.newest));
-                (now, self.newest)
-            }
-        };
-        let advance = u64::try_from(now.saturating_sub(start).as_millis()).unwrap_or(u64::MAX);
-        let time = ReplicatedTime::from_millis(base.millis().saturating_add(advance));
-        self.newest = self.newest.max(time);
-        self.newest
-    }
-
-    fn apply(&mut self, stamp: Option<ReplicatedTime>) -> ReplicatedTime {
-        self.applied = self.applied.max(stamp.unwrap_or_default());
-        self.applied
     }
 }

@@ -57,7 +57,7 @@ impl Reads {
 
     /// The question to ask now, if somebody waits and none is out.
     pub(crate) fn question(&mut self) -> Option<Tag> {
-        if self.asked.is_some() || self.waiting.is_empty() {
+        if !self.has_question() {
             return None;
         }
         self.number += 1;
@@ -67,6 +67,11 @@ impl Reads {
         };
         self.asked = Some((tag, mem::take(&mut self.waiting), 0));
         Some(tag)
+    }
+
+    /// Whether a question can be asked now.
+    pub(crate) fn has_question(&self) -> bool {
+        self.asked.is_none() && !self.waiting.is_empty()
     }
 
     /// A beat has passed: the question to repeat, if it is time.

@@ -9,6 +9,8 @@ use std::fmt;
 use arustio_types::NodeId;
 
 use crate::consensus::MemberIdentity;
+use crate::consensus::membership::Membership;
+use crate::consensus::snapshot::Shipment;
 
 /// A message to another member.
 #[derive(Clone, PartialEq, Eq)]
@@ -40,6 +42,15 @@ impl fmt::Debug for Envelope {
 pub trait RaftTransport: Send + Sync + fmt::Debug {
     /// Takes an envelope on its way, perhaps.
     fn send(&self, envelope: Envelope);
+
+    /// Brings a folder and then its message to another member, and reports by
+    /// [`Consensus::snapshot_sent`](super::Consensus::snapshot_sent) what became of it,
+    /// exactly once.
+    fn send_snapshot(&self, shipment: Shipment);
+
+    /// Who belongs to the group from now on, and where they are reached. Called before the
+    /// first message.
+    fn members(&self, members: &Membership);
 }
 
 /// The transport of a group of one: there is nobody to reach.
@@ -50,4 +61,10 @@ impl RaftTransport for NullTransport {
     fn send(&self, envelope: Envelope) {
         tracing::debug!(?envelope, "dropped: this group has no other member");
     }
+
+    fn send_snapshot(&self, shipment: Shipment) {
+        tracing::debug!(?shipment, "dropped: this group has no other member");
+    }
+
+    fn members(&self, _: &Membership) {}
 }

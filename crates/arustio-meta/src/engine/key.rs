@@ -25,6 +25,8 @@ pub const COUNTERS: &[u8] = b"counters";
 pub const STATE_HASH: &[u8] = b"hash";
 /// `meta`: the cluster and its incarnation.
 pub const IDENTITY: &[u8] = b"identity";
+/// `meta`: who belongs to the group of metadata servers, as consensus encodes it.
+pub const MEMBERS: &[u8] = b"members";
 /// `meta`: the inode of `/`.
 pub const ROOT: &[u8] = b"root";
 

@@ -31,7 +31,7 @@ use rocksdb::checkpoint::Checkpoint;
 use rocksdb::properties::{CUR_SIZE_ALL_MEM_TABLES, LIVE_SST_FILES_SIZE};
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType,
-    DBRecoveryMode, LogLevel, Options, ReadOptions, WriteBatch, WriteOptions,
+    DBRecoveryMode, FlushOptions, LogLevel, Options, ReadOptions, WriteBatch, WriteOptions,
 };
 use serde::{Deserialize, Serialize};
 
@@ -275,6 +275,15 @@ impl KvEngine for RocksEngine {
 
     fn durable_index(&self) -> u64 {
         self.durable.load(Ordering::Acquire)
+    }
+
+    fn settle(&self) -> Result<(), EngineError> {
+        let db = self.db()?;
+        let families = self.kind.families().iter();
+        let handles = families.map(|family| self.family(&db, *family));
+        let handles = handles.collect::<Result<Vec<_>, _>>()?;
+        db.flush_cfs_opt(&handles, &FlushOptions::default())
+            .map_err(|error| self.failed("flush", &error))
     }
 
     fn checkpoint(&self, into: &Path) -> Result<(), EngineError> {

@@ -23,6 +23,11 @@ impl fmt::Display for StateHash {
 }
 
 impl StateHash {
+    /// The sum.
+    pub const fn get(self) -> u128 {
+        self.0
+    }
+
     pub(crate) fn load(engine: &dyn KvEngine) -> Read<Self> {
         let Some(bytes) = engine.get(Family::Meta, key::STATE_HASH)? else {
             return Ok(Self::default());

@@ -116,6 +116,10 @@ impl<E: KvEngine> KvEngine for FaultyEngine<E> {
         self.inner.durable_index()
     }
 
+    fn settle(&self) -> Result<(), EngineError> {
+        self.inner.settle()
+    }
+
     fn checkpoint(&self, into: &Path) -> Result<(), EngineError> {
         self.inner.checkpoint(into)
     }

@@ -16,6 +16,7 @@ use crate::state_machine::{
 };
 
 const APPLIED: &[u8] = b"applied";
+const MEMBERS: &[u8] = b"members";
 
 /// Appends a number to a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +65,9 @@ impl StateMachine for Register {
                 payload => Some(append(&mut overlay, payload)?),
             };
             outcomes.push(outcome);
+            if let Some(members) = entry.members {
+                overlay.put(Family::Meta, MEMBERS, members.to_vec());
+            }
         }
         if let Some(last) = entries.last() {
             self.applied = Applied {
@@ -93,6 +97,19 @@ impl StateMachine for Register {
 
     fn make_durable(&self) -> Result<(), StateMachineError> {
         Ok(self.engine.make_durable()?)
+    }
+
+    fn members(&self) -> Result<Option<Vec<u8>>, StateMachineError> {
+        Ok(self.engine.get(Family::Meta, MEMBERS)?)
+    }
+
+    fn hash(&self) -> Option<u128> {
+        None
+    }
+
+    fn settler(&self) -> Box<dyn FnOnce() -> Result<(), StateMachineError> + Send> {
+        let engine = Arc::clone(&self.engine);
+        Box::new(move || Ok(engine.settle()?))
     }
 
     fn snapshot(&self, into: &Path) -> Result<Applied, StateMachineError> {

@@ -217,6 +217,7 @@ impl World {
             },
             time: ReplicatedTime::from_millis(self.now),
             payload: &payload,
+            members: None,
         };
         let mut outcomes = self.namespace.apply(&[entry]).unwrap();
         outcomes.pop().flatten().unwrap()

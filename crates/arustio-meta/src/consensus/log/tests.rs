@@ -4,6 +4,10 @@ use super::*;
 use crate::engine::{EngineKind, MemEngine};
 use arustio_types::{ClusterId, Incarnation};
 
+fn founder(id: u64) -> Membership {
+    Membership::founding([(NodeId::new(id), crate::consensus::MemberInfo::default())])
+}
+
 fn identity() -> MemberIdentity {
     MemberIdentity {
         cluster: ClusterId::new(7),
@@ -13,7 +17,7 @@ fn identity() -> MemberIdentity {
 }
 
 fn open(engine: &Arc<dyn KvEngine>, cache: usize) -> RaftLog {
-    RaftLog::open(Arc::clone(engine), identity(), &[NodeId::new(1)], cache).unwrap()
+    RaftLog::open(Arc::clone(engine), identity(), &founder(1), cache).unwrap()
 }
 
 fn entry(index: u64, term: u64) -> Entry {
@@ -83,7 +87,7 @@ fn a_folder_of_somebody_else_is_refused() {
         member: NodeId::new(2),
         ..identity()
     };
-    let error = RaftLog::open(engine, other, &[NodeId::new(2)], 0).unwrap_err();
+    let error = RaftLog::open(engine, other, &founder(2), 0).unwrap_err();
     assert!(matches!(error, FatalError::WrongIdentity { .. }));
 }
 
@@ -96,6 +100,6 @@ fn a_missing_entry_is_found_when_the_log_is_opened() {
     let mut batch = Batch::new();
     batch.delete(Family::Log, key(3));
     engine.write(batch, Durability::Synced).unwrap();
-    let error = RaftLog::open(engine, identity(), &[], 1 << 20).unwrap_err();
+    let error = RaftLog::open(engine, identity(), &Membership::default(), 1 << 20).unwrap_err();
     assert!(matches!(error, FatalError::CorruptLog { .. }));
 }

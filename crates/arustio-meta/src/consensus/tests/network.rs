@@ -10,64 +10,110 @@ use rand::{Rng as _, SeedableRng as _};
 use tokio::sync::oneshot;
 
 use super::{Answer, open, propose};
+use crate::config::{CheckedConfig, MetaConfig};
 use crate::consensus::member::{Input, Member};
 use crate::consensus::transport::{Envelope, RaftTransport};
+use crate::consensus::{Membership, Shipment, SnapshotFolder};
 use crate::engine::{EngineKind, MemEngine};
-use crate::error::StoreError;
+use crate::error::{FatalError, StoreError};
 use crate::state_machine::StateMachine as _;
 use crate::store::Role;
 use crate::testing::register::Register;
 
 #[derive(Debug, Default)]
-struct Wire(Mutex<Vec<Envelope>>);
+pub(super) struct Wire {
+    messages: Mutex<Vec<Envelope>>,
+    shipments: Mutex<Vec<Shipment>>,
+}
 
 impl RaftTransport for Wire {
     fn send(&self, envelope: Envelope) {
-        self.0.lock().push(envelope);
+        self.messages.lock().push(envelope);
     }
+
+    fn send_snapshot(&self, shipment: Shipment) {
+        self.shipments.lock().push(shipment);
+    }
+
+    fn members(&self, _: &Membership) {}
 }
 
-struct Node {
+pub(super) struct Node {
     log: Arc<MemEngine>,
     state: Arc<MemEngine>,
-    member: Member<Register>,
-    machine: Arc<RwLock<Register>>,
+    pub(super) member: Member<Register>,
+    pub(super) machine: Arc<RwLock<Register>>,
 }
 
-struct World {
+pub(super) struct World {
     wire: Arc<Wire>,
-    nodes: Vec<Node>,
+    pub(super) nodes: Vec<Node>,
+    /// Does not hear and is not heard.
+    pub(super) cut_off: Vec<usize>,
+    /// Found itself removed.
+    ended: Vec<usize>,
+    pub(super) config: CheckedConfig,
+    folder: tempfile::TempDir,
+    staged: u64,
     rng: StdRng,
-    now: Duration,
+    pub(super) now: Duration,
     /// Messages of a hundred that are lost, and that are delivered twice.
     faults: u32,
     trace: u64,
 }
 
 impl World {
-    fn new(seed: u64) -> Self {
+    pub(super) fn new(seed: u64) -> Self {
+        Self::with(seed, MetaConfig::default())
+    }
+
+    pub(super) fn with(seed: u64, config: MetaConfig) -> Self {
         let mut world = Self {
             wire: Arc::new(Wire::default()),
             nodes: Vec::new(),
+            cut_off: Vec::new(),
+            ended: Vec::new(),
+            config: config.validate().unwrap(),
+            folder: tempfile::tempdir().unwrap(),
+            staged: 0,
             rng: StdRng::seed_from_u64(seed),
             now: Duration::ZERO,
             faults: 0,
             trace: 0,
         };
-        for id in 1..=3 {
-            let log = Arc::new(MemEngine::crashing(EngineKind::Log));
-            let state = Arc::new(MemEngine::crashing(EngineKind::State));
-            let node = world.boot(id, log, state);
-            world.nodes.push(node);
+        for _ in 0..3 {
+            world.add(&[1, 2, 3]);
         }
         world
     }
 
-    fn boot(&mut self, id: u64, log: Arc<MemEngine>, state: Arc<MemEngine>) -> Node {
+    /// A server more, with empty engines; founding nobody, it joins.
+    pub(super) fn add(&mut self, founding: &[u64]) -> u64 {
+        let id = self.nodes.len() as u64 + 1;
+        let log = Arc::new(MemEngine::crashing(EngineKind::Log));
+        let state = Arc::new(MemEngine::crashing(EngineKind::State));
+        let node = self.boot(id, founding, log, state);
+        self.nodes.push(node);
+        id
+    }
+
+    fn boot(
+        &mut self,
+        id: u64,
+        founding: &[u64],
+        log: Arc<MemEngine>,
+        state: Arc<MemEngine>,
+    ) -> Node {
         let seed = self.rng.random();
         let wire = Arc::clone(&self.wire) as Arc<dyn RaftTransport>;
         let (held_log, held_state) = (Arc::clone(&log), Arc::clone(&state));
-        let (member, machine) = open(id, &[1, 2, 3], held_log, held_state, wire, seed).unwrap();
+        let folder = self.folder.path().join(format!("{id}-{seed:x}"));
+        std::fs::create_dir(&folder).unwrap();
+        let config = self.config.clone();
+        let opened = open(
+            id, founding, &config, held_log, held_state, wire, folder, seed,
+        );
+        let (member, machine) = opened.unwrap();
         Node {
             log,
             state,
@@ -77,28 +123,85 @@ impl World {
     }
 
     /// Loses power at one node; some of what it had not synced may survive.
-    fn crash(&mut self, at: usize) {
+    pub(super) fn crash(&mut self, at: usize) {
         let node = &self.nodes[at];
         let (log, state) = (node.log.unsynced(), node.state.unsynced());
         let log = node.log.after_crash(self.rng.random_range(0..=log));
         let state = node.state.after_crash(self.rng.random_range(0..=state));
-        self.nodes[at] = self.boot(at as u64 + 1, Arc::new(log), Arc::new(state));
+        let id = at as u64 + 1;
+        self.nodes[at] = self.boot(id, &[1, 2, 3], Arc::new(log), Arc::new(state));
     }
 
     /// One beat for everybody, and everything that is on the wire.
-    fn beat(&mut self) {
+    pub(super) fn beat(&mut self) {
         self.now += Duration::from_millis(50);
-        for node in &mut self.nodes {
-            node.member.tick();
-            node.member.run(self.now).unwrap();
+        for at in 0..self.nodes.len() {
+            self.nodes[at].member.tick();
+            self.hand(at, Input::Settled(Ok(())));
         }
         for _ in 0..4 {
             self.deliver();
+            self.ship();
         }
     }
 
+    /// Hands over an input; a member that finds itself removed is heard no more.
+    fn hand(&mut self, at: usize, input: Input<u64>) {
+        if self.ended.contains(&at) {
+            return;
+        }
+        let member = &mut self.nodes[at].member;
+        member.take(input);
+        match member.run(self.now) {
+            Err(FatalError::Removed { .. }) => {
+                self.ended.push(at);
+                self.cut_off.push(at);
+            }
+            ran => ran.unwrap(),
+        }
+    }
+
+    pub(super) fn beats(&mut self, count: usize) {
+        (0..count).for_each(|_| self.beat());
+    }
+
+    fn reaches(&self, envelope: &Envelope) -> bool {
+        let at = |id: NodeId| id.get() as usize - 1;
+        let ends = [at(envelope.from.member), at(envelope.to)];
+        ends.iter()
+            .all(|end| *end < self.nodes.len() && !self.cut_off.contains(end))
+    }
+
+    /// Brings folders as a transport does: a copy, then the message, then the report.
+    fn ship(&mut self) {
+        let shipments = std::mem::take(&mut *self.wire.shipments.lock());
+        for shipment in shipments {
+            let from = shipment.envelope.from.member.get() as usize - 1;
+            let to = shipment.envelope.to;
+            let arrives = self.reaches(&shipment.envelope);
+            if arrives {
+                let folder = self.stage(shipment.folder.path());
+                let bytes = shipment.envelope.bytes;
+                let received = Input::SnapshotReceived(bytes, folder);
+                self.hand(to.get() as usize - 1, received);
+            }
+            self.hand(from, Input::SnapshotSent(to, arrives));
+        }
+    }
+
+    fn stage(&mut self, made: &std::path::Path) -> SnapshotFolder {
+        self.staged += 1;
+        let staged = self.folder.path().join(format!("staged-{}", self.staged));
+        std::fs::create_dir(&staged).unwrap();
+        for file in std::fs::read_dir(made).unwrap() {
+            let file = file.unwrap();
+            std::fs::copy(file.path(), staged.join(file.file_name())).unwrap();
+        }
+        SnapshotFolder::new(staged)
+    }
+
     fn deliver(&mut self) {
-        let mut messages = std::mem::take(&mut *self.wire.0.lock());
+        let mut messages = std::mem::take(&mut *self.wire.messages.lock());
         while !messages.is_empty() {
             let next = match self.faults {
                 0 => 0,
@@ -106,26 +209,29 @@ impl World {
             };
             let envelope = messages.remove(next);
             let dice = self.rng.random_range(0..100);
-            if dice < self.faults {
+            if dice < self.faults || !self.reaches(&envelope) {
                 continue;
             }
             if dice >= 100 - self.faults {
                 messages.push(envelope.clone());
             }
-            let node = &mut self.nodes[envelope.to.get() as usize - 1];
-            node.member.take(Input::Step(envelope.bytes));
-            node.member.run(self.now).unwrap();
-            self.trace = self.trace.rotate_left(7) ^ node.member.status().commit.get();
+            let at = envelope.to.get() as usize - 1;
+            self.hand(at, Input::Step(envelope.bytes));
+            let commit = self.nodes[at].member.status().commit.get();
+            self.trace = self.trace.rotate_left(7) ^ commit;
         }
     }
 
-    fn leader(&self) -> Option<usize> {
+    pub(super) fn leader(&self) -> Option<usize> {
         let leads = |node: &Node| node.member.status().role == Role::Leader;
         let term = |at: &usize| self.nodes[*at].member.status().term;
-        (0..3).filter(|at| leads(&self.nodes[*at])).max_by_key(term)
+        (0..self.nodes.len())
+            .filter(|at| !self.cut_off.contains(at))
+            .filter(|at| leads(&self.nodes[*at]))
+            .max_by_key(term)
     }
 
-    fn await_leader(&mut self) -> usize {
+    pub(super) fn await_leader(&mut self) -> usize {
         for _ in 0..400 {
             if let Some(leader) = self.leader() {
                 return leader;
@@ -135,13 +241,13 @@ impl World {
         panic!("no leader in 20 seconds");
     }
 
-    fn lists(&self) -> Vec<Vec<u64>> {
+    pub(super) fn lists(&self) -> Vec<Vec<u64>> {
         let list = |node: &Node| node.machine.read().query(0).unwrap();
         self.nodes.iter().map(list).collect()
     }
 }
 
-fn answer(receiver: &mut Answer) -> Option<u64> {
+pub(super) fn answer(receiver: &mut Answer) -> Option<u64> {
     receiver
         .try_recv()
         .ok()?

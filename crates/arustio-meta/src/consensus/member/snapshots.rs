@@ -1,0 +1,180 @@
+//! Snapshots that a member makes, ships and installs; how they travel is in `snapshot`.
+
+use std::mem;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arustio_types::LogIndex;
+
+use super::Member;
+use crate::consensus::Notice;
+use crate::consensus::membership::Membership;
+use crate::consensus::peer::Peer;
+use crate::consensus::snapshot::{Shipment, SnapshotFolder, Workshop};
+use crate::consensus::transport::Envelope;
+use crate::error::{FatalError, StoreError};
+use crate::state_machine::{LogPosition, StateMachine, StateMachineError};
+
+/// What is being made, what is made, what has arrived.
+#[derive(Debug)]
+pub(super) struct Snapshots {
+    workshop: Box<dyn Workshop>,
+    folder: PathBuf,
+    /// Names the folders of this process.
+    number: u64,
+    made: Option<(LogPosition, Arc<SnapshotFolder>)>,
+    settling: bool,
+    settled: Option<Result<(), StateMachineError>>,
+    asked: Vec<Notice<LogPosition>>,
+    received: Vec<(LogPosition, SnapshotFolder)>,
+}
+
+impl Snapshots {
+    pub(super) fn new(workshop: Box<dyn Workshop>, folder: PathBuf) -> Self {
+        Self {
+            workshop,
+            folder,
+            number: 0,
+            made: None,
+            settling: false,
+            settled: None,
+            asked: Vec::new(),
+            received: Vec::new(),
+        }
+    }
+
+    /// Somebody wants one to be made.
+    pub(super) fn ask(&mut self, notice: Notice<LogPosition>) {
+        self.asked.push(notice);
+    }
+
+    /// The workshop has answered.
+    pub(super) fn settled(&mut self, result: Result<(), StateMachineError>) {
+        self.settled = Some(result);
+    }
+
+    /// The one at a position, for another member.
+    pub(super) fn shipment(&self, envelope: Envelope, position: LogPosition) -> Option<Shipment> {
+        let (_, folder) = self.made.as_ref().filter(|(made, _)| *made == position)?;
+        Some(Shipment {
+            envelope,
+            folder: Arc::clone(folder),
+            position,
+        })
+    }
+
+    /// The position of one that somebody is being sent.
+    pub(super) fn in_use(&self) -> Option<LogIndex> {
+        let used = |made: &&(LogPosition, Arc<SnapshotFolder>)| Arc::strong_count(&made.1) > 1;
+        self.made.as_ref().filter(used).map(|(made, _)| made.index)
+    }
+
+    /// Drops what nobody is being sent and nobody waits for.
+    pub(super) fn release(&mut self, peer: &mut Peer) {
+        let needed = self.in_use().is_some() || peer.progress().iter().any(|other| other.snapshot);
+        if !needed && self.made.take().is_some() {
+            peer.offer(None);
+        }
+    }
+
+    /// What has arrived and was not needed.
+    pub(super) fn forget_received(&mut self) {
+        self.received.clear();
+    }
+
+    pub(super) fn end_all(&mut self, error: &StoreError) {
+        for notice in self.asked.drain(..) {
+            let _ = notice.send(Err(error.clone()));
+        }
+    }
+
+    fn next_folder(&mut self) -> PathBuf {
+        self.number += 1;
+        self.folder.join(format!("made-{}", self.number))
+    }
+}
+
+impl<S: StateMachine> Member<S> {
+    /// Makes a snapshot where one is wanted: first the state settles, beside this thread.
+    pub(super) fn make_snapshot(&mut self) -> Result<(), FatalError> {
+        let wanted = self.peer.take_wanted() || !self.snapshots.asked.is_empty();
+        if wanted && !self.snapshots.settling && self.snapshots.in_use().is_none() {
+            self.snapshots.settling = true;
+            if let Err(error) = self.snapshots.workshop.settle() {
+                self.snapshots.settled(Err(error));
+            }
+        }
+        let Some(settled) = self.snapshots.settled.take() else {
+            return Ok(());
+        };
+        self.snapshots.settling = false;
+        let path = self.snapshots.next_folder();
+        let made = settled.and_then(|()| self.machine.read().snapshot(&path));
+        let position = match made {
+            Ok(applied) => applied.position,
+            // A full disk must not end a member that can do without a snapshot.
+            Err(error) => {
+                tracing::warn!("cannot make a snapshot: {error}");
+                let failed = StoreError::Query(Arc::new(error));
+                self.snapshots.end_all(&failed);
+                return Ok(());
+            }
+        };
+        tracing::info!(index = %position.index, "made a snapshot");
+        let folder = Arc::new(SnapshotFolder::new(path));
+        self.snapshots.made = Some((position, folder));
+        self.peer.offer(Some(position));
+        self.snapshot_made(position)
+    }
+
+    fn snapshot_made(&mut self, position: LogPosition) -> Result<(), FatalError> {
+        let asked = mem::take(&mut self.snapshots.asked);
+        if asked.is_empty() {
+            return Ok(());
+        }
+        self.machine.read().make_durable()?;
+        self.peer.compact(position.index)?;
+        for notice in asked {
+            let _ = notice.send(Ok(position));
+        }
+        Ok(())
+    }
+
+    /// A folder has arrived: its message goes to the library, which decides.
+    pub(super) fn snapshot_received(&mut self, bytes: &[u8], folder: SnapshotFolder) {
+        match self.peer.step_snapshot(bytes) {
+            Ok(position) => self.snapshots.received.push((position, folder)),
+            Err(reason) => tracing::warn!(reason, "dropped a snapshot from another member"),
+        }
+    }
+
+    /// Replaces the state by a snapshot; says what it has applied then.
+    pub(super) fn install(
+        &mut self,
+        install: &(LogPosition, Membership),
+    ) -> Result<LogIndex, FatalError> {
+        let position = install.0;
+        let at = |(known, _): &(LogPosition, SnapshotFolder)| *known == position;
+        let found = self.snapshots.received.iter().find(|known| at(known));
+        let Some((_, folder)) = found else {
+            return Err(FatalError::WrongSnapshot {
+                expected: position.index,
+                found: LogIndex::default(),
+            });
+        };
+        self.peer.announce(install)?;
+        let applied = self.machine.write().install(folder.path())?;
+        if applied.position != position {
+            return Err(FatalError::WrongSnapshot {
+                expected: position.index,
+                found: applied.position.index,
+            });
+        }
+        tracing::info!(index = %position.index, "installed a snapshot");
+        self.peer.installed(applied);
+        self.applied = position.index;
+        self.checked = None;
+        self.check_asked = self.applied;
+        Ok(position.index)
+    }
+}
