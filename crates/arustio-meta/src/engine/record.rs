@@ -13,7 +13,7 @@ pub mod session;
 
 use crate::error::StateMachineError;
 
-pub use inode::{Attributes, DentryRecord, DirRecord, FileRecord, InodeRecord, Loaded, Marker};
+pub use inode::{Attributes, DentryRecord, Direct, DirRecord, FileRecord, InodeRecord, Loaded, Marker};
 pub use mount::NodeRecord;
 pub use session::{Counters, IdentityRecord, SessionRecord};
 
@@ -44,8 +44,13 @@ pub enum RecordError {
 pub trait Record: Sized {
     /// What it is, in messages.
     const WHAT: &'static str;
-    /// The format that is written.
+    /// The newest format that is written and read.
     const VERSION: u8 = 1;
+
+    /// The format that this record is written in: the oldest that can hold it.
+    fn version(&self) -> u8 {
+        Self::VERSION
+    }
 
     /// Writes the fields.
     fn write(&self, to: &mut Writer);
@@ -56,7 +61,7 @@ pub trait Record: Sized {
     /// The record as bytes.
     fn encode(&self) -> Vec<u8> {
         let mut writer = Writer::default();
-        writer.byte(Self::VERSION);
+        writer.byte(self.version());
         self.write(&mut writer);
         writer.0
     }

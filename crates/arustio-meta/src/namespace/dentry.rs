@@ -4,6 +4,10 @@
 //! last removal. A merge that was read before either is not believed. Ending an effect,
 //! changing a source and clearing an intent count as both, on every name they cover:
 //! what a listing saw meanwhile may have been on its way out.
+//!
+//! A directory also counts its own names and adds up their bytes, in the record that every
+//! change of a name writes anyway; nothing above it is touched (see the ADR "Directories
+//! count their own names").
 
 use arustio_types::{FsPath, InodeId, LogIndex, UfsKey};
 
@@ -11,7 +15,7 @@ use super::resolve::{self, Found, Place, Under};
 use super::txn::{Read, Txn};
 use crate::engine::Family;
 use crate::engine::key;
-use crate::engine::record::{DentryRecord, DirRecord, InodeRecord};
+use crate::engine::record::{DentryRecord, Direct, DirRecord, InodeRecord};
 use crate::error::StateMachineError;
 
 /// The record of a directory.
@@ -34,8 +38,10 @@ pub(crate) fn link(
     inode: &InodeRecord,
     at: LogIndex,
 ) -> Read<()> {
+    // What stands there may be the same inode as it was before.
+    let before = share_of_name(txn, parent, name)?;
     txn.put_inode(child, inode);
-    link_existing(txn, parent, name, child, inode, at)
+    link_instead(txn, parent, name, child, inode, before, at)
 }
 
 /// Gives an inode a name; its record is as it should be.
@@ -47,9 +53,23 @@ pub(crate) fn link_existing(
     inode: &InodeRecord,
     at: LogIndex,
 ) -> Read<()> {
-    if txn.dentry(parent, name)?.is_none() {
+    let before = share_of_name(txn, parent, name)?;
+    link_instead(txn, parent, name, child, inode, before, at)
+}
+
+fn link_instead(
+    txn: &mut Txn<'_>,
+    parent: InodeId,
+    name: &str,
+    child: InodeId,
+    inode: &InodeRecord,
+    before: Option<Direct>,
+    at: LogIndex,
+) -> Read<()> {
+    let share = Direct::of(inode);
+    if before != Some(share) {
         let mut dir = dir_record(txn, parent)?;
-        dir.children += 1;
+        count(&mut dir, before, Some(share));
         txn.put_inode(parent, &InodeRecord::Dir(dir));
     }
     let entry = DentryRecord {
@@ -61,14 +81,38 @@ pub(crate) fn link_existing(
     Ok(())
 }
 
+/// What a name adds to its directory; `None` where there is no such name.
+fn share_of_name(txn: &Txn<'_>, parent: InodeId, name: &str) -> Read<Option<Direct>> {
+    match txn.dentry(parent, name)? {
+        Some(entry) => Ok(Some(Direct::of(&txn.named_inode(entry.child)?))),
+        None => Ok(None),
+    }
+}
+
+/// Counts one name of a directory as what it is now instead of what it was.
+fn count(dir: &mut DirRecord, before: Option<Direct>, after: Option<Direct>) {
+    if dir.children == 0 {
+        // Nothing was missed by whoever did not count.
+        dir.direct = Some(Direct::default());
+    }
+    if let Some(before) = before {
+        dir.children = dir.children.saturating_sub(1);
+        dir.direct.iter_mut().for_each(|sum| sum.remove(before));
+    }
+    if let Some(after) = after {
+        dir.children += 1;
+        dir.direct.iter_mut().for_each(|sum| sum.add(after));
+    }
+}
+
 /// Takes a name away and leaves the inode alone; counts as a removal.
 pub(crate) fn unlink(txn: &mut Txn<'_>, parent: InodeId, name: &str, at: LogIndex) -> Read<()> {
-    if txn.dentry(parent, name)?.is_none() {
+    let Some(before) = share_of_name(txn, parent, name)? else {
         return Ok(());
-    }
+    };
     txn.delete(Family::Dentries, key::dentry(parent, name));
     let mut dir = dir_record(txn, parent)?;
-    dir.children = dir.children.saturating_sub(1);
+    count(&mut dir, Some(before), None);
     dir.last_removed_at = at;
     txn.put_inode(parent, &InodeRecord::Dir(dir));
     Ok(())

@@ -11,7 +11,7 @@ use arustio_types::{
 use super::permission;
 use super::resolve::{self, Place, Under};
 use super::txn::{Context, Step, Txn};
-use crate::engine::record::{Attributes, DirRecord, FileRecord, InodeRecord, Loaded};
+use crate::engine::record::{Attributes, Direct, DirRecord, FileRecord, InodeRecord, Loaded};
 
 /// Permission bits of a file of which nothing else is known.
 pub(crate) const FILE_MODE: u32 = 0o644;
@@ -48,6 +48,7 @@ pub(crate) fn new_dir(attributes: Attributes, at: LogIndex, loaded: Loaded) -> D
         origin: None,
         marker: None,
         mount: None,
+        direct: Some(Direct::default()),
     }
 }
 

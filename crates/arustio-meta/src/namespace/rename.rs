@@ -157,7 +157,6 @@ fn move_file(
     let mut expected = None;
     if let Some(place) = &target.replaced {
         expected = place.file().and_then(|file| file.version.clone());
-        txn.delete_inode(place.id);
     }
     let mut inode = source.inode.clone();
     if let (InodeRecord::File(file), Some(under)) = (&mut inode, &source.under)
@@ -179,6 +178,9 @@ fn move_file(
     dentry::unlink_place(txn, source, ctx.at)?;
     let name = asked.to.name().unwrap_or_default();
     dentry::link(txn, target.parent, name, source.id, &inode, ctx.at)?;
+    if let Some(place) = &target.replaced {
+        txn.delete_inode(place.id);
+    }
     owe_all(txn, ctx, effects)
 }
 

@@ -119,6 +119,47 @@ pub struct DirRecord {
     pub marker: Option<Marker>,
     /// The mount that stands on it.
     pub mount: Option<MountId>,
+    /// What the names in it add up to; `None` where a release that did not count wrote
+    /// the record and names were in it.
+    pub direct: Option<Direct>,
+}
+
+/// What the names of one directory add up to, nothing below them counted. Files are the
+/// other names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Direct {
+    /// Directories.
+    pub directories: u64,
+    /// Bytes of the files; past 2^64 it starts again at 0.
+    pub bytes: u64,
+}
+
+impl Direct {
+    /// What one name adds.
+    pub fn of(inode: &InodeRecord) -> Self {
+        match inode {
+            InodeRecord::File(file) => Self {
+                directories: 0,
+                bytes: file.size,
+            },
+            InodeRecord::Dir(_) => Self {
+                directories: 1,
+                bytes: 0,
+            },
+        }
+    }
+
+    /// Adds what a name adds.
+    pub fn add(&mut self, more: Self) {
+        self.directories = self.directories.wrapping_add(more.directories);
+        self.bytes = self.bytes.wrapping_add(more.bytes);
+    }
+
+    /// Takes away what a name added.
+    pub fn remove(&mut self, less: Self) {
+        self.directories = self.directories.wrapping_sub(less.directories);
+        self.bytes = self.bytes.wrapping_sub(less.bytes);
+    }
 }
 
 /// A file or a directory.
@@ -168,10 +209,20 @@ mod bit {
     pub(super) const ORIGIN: u64 = 1 << 6;
     pub(super) const MARKER: u64 = 1 << 7;
     pub(super) const MOUNT: u64 = 1 << 8;
+    pub(super) const COUNTED: u64 = 1 << 9;
 }
 
 impl Record for InodeRecord {
     const WHAT: &'static str = "an inode";
+    const VERSION: u8 = 2;
+
+    /// Counted directories came with format 2.
+    fn version(&self) -> u8 {
+        match self {
+            Self::Dir(dir) if dir.direct.is_some() => 2,
+            Self::Dir(_) | Self::File(_) => 1,
+        }
+    }
 
     fn write(&self, to: &mut Writer) {
         match self {
@@ -312,7 +363,8 @@ fn write_dir(dir: &DirRecord, to: &mut Writer) {
         | when(matches!(dir.loaded, Loaded::Below(_)), bit::BELOW)
         | when(dir.origin.is_some(), bit::ORIGIN)
         | when(dir.marker.is_some(), bit::MARKER)
-        | when(dir.mount.is_some(), bit::MOUNT);
+        | when(dir.mount.is_some(), bit::MOUNT)
+        | when(dir.direct.is_some(), bit::COUNTED);
     to.number(flags);
     write_attributes(&dir.attributes, flags, to);
     to.number(dir.children);
@@ -329,6 +381,10 @@ fn write_dir(dir: &DirRecord, to: &mut Writer) {
     }
     if let Some(mount) = dir.mount {
         to.number(mount.get());
+    }
+    if let Some(direct) = dir.direct {
+        to.number(direct.directories);
+        to.number(direct.bytes);
     }
 }
 
@@ -347,6 +403,7 @@ fn read_dir(flags: u64, from: &mut Reader<'_>) -> Result<DirRecord, RecordError>
         .transpose()?;
     let marker = has(bit::MARKER).then(|| read_marker(from)).transpose()?;
     let mount = has(bit::MOUNT).then(|| from.number()).transpose()?;
+    let direct = has(bit::COUNTED).then(|| read_direct(from)).transpose()?;
     Ok(DirRecord {
         attributes,
         children,
@@ -355,6 +412,14 @@ fn read_dir(flags: u64, from: &mut Reader<'_>) -> Result<DirRecord, RecordError>
         origin: origin.map(UfsKey::new),
         marker,
         mount: mount.map(MountId::new),
+        direct,
+    })
+}
+
+fn read_direct(from: &mut Reader<'_>) -> Result<Direct, RecordError> {
+    Ok(Direct {
+        directories: from.number()?,
+        bytes: from.number()?,
     })
 }
 
