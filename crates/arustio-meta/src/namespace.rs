@@ -56,7 +56,7 @@ use crate::error::StateMachineError;
 use crate::state_machine::{Applied, Entry, StateMachine};
 
 pub use state_hash::StateHash;
-pub use verify::Verified;
+pub use verify::{Problem, Verified};
 
 use query::View;
 use txn::{Read, Txn};

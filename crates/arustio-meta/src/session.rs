@@ -102,7 +102,7 @@ fn load(txn: &Txn<'_>, id: SessionId) -> Read<Option<SessionRecord>> {
     txn.get(Family::Sessions, &key::session(id))
 }
 
-fn decode_outcome(bytes: &[u8]) -> Read<Outcome> {
+pub(crate) fn decode_outcome(bytes: &[u8]) -> Read<Outcome> {
     arustio_proto::convert::decode_outcome(bytes).map_err(|error| StateMachineError::Corrupt {
         what: "the recorded outcome of a request",
         detail: error.to_string(),

@@ -29,6 +29,8 @@ pub const IDENTITY: &[u8] = b"identity";
 pub const MEMBERS: &[u8] = b"members";
 /// `meta`: the inode of `/`.
 pub const ROOT: &[u8] = b"root";
+/// `meta`: everything that can be there.
+pub const ALL_META: &[&[u8]] = &[APPLIED, COUNTERS, STATE_HASH, IDENTITY, MEMBERS, ROOT];
 
 fn tagged(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
     let length = parts.iter().map(|part| part.len()).sum::<usize>() + 1;
@@ -156,6 +158,33 @@ pub fn session_expiry(expires_at: u64, id: SessionId) -> Vec<u8> {
         SESSION_EXPIRY,
         &[&expires_at.to_be_bytes(), &id.get().to_be_bytes()],
     )
+}
+
+/// What a key of `sessions` stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SessionEntry {
+    /// A session.
+    Record(SessionId),
+    /// The outcome of one of its requests.
+    Outcome(SessionId, u64),
+    /// Which session a nonce opened.
+    Nonce,
+    /// When a session expires.
+    Expiry(u64, SessionId),
+}
+
+/// `sessions`: what a key stands for; `None` when it is no such key.
+pub fn session_entry(key: &[u8]) -> Option<SessionEntry> {
+    let (tag, rest) = key.split_first()?;
+    let first = number(rest);
+    let second = rest.get(8..).and_then(number);
+    Some(match (*tag, rest.len()) {
+        (RECORD, 8) => SessionEntry::Record(SessionId::new(first?)),
+        (SESSION_OUTCOME, 16) => SessionEntry::Outcome(SessionId::new(first?), second?),
+        (SESSION_NONCE, 16) => SessionEntry::Nonce,
+        (SESSION_EXPIRY, 16) => SessionEntry::Expiry(first?, SessionId::new(second?)),
+        _ => return None,
+    })
 }
 
 /// `nodes`: a record.

@@ -13,7 +13,9 @@ pub mod session;
 
 use crate::error::StateMachineError;
 
-pub use inode::{Attributes, DentryRecord, Direct, DirRecord, FileRecord, InodeRecord, Loaded, Marker};
+pub use inode::{
+    Attributes, DentryRecord, DirRecord, Direct, FileRecord, InodeRecord, Loaded, Marker,
+};
 pub use mount::NodeRecord;
 pub use session::{Counters, IdentityRecord, SessionRecord};
 

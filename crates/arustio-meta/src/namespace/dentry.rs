@@ -15,7 +15,7 @@ use super::resolve::{self, Found, Place, Under};
 use super::txn::{Read, Txn};
 use crate::engine::Family;
 use crate::engine::key;
-use crate::engine::record::{DentryRecord, Direct, DirRecord, InodeRecord};
+use crate::engine::record::{DentryRecord, DirRecord, Direct, InodeRecord};
 use crate::error::StateMachineError;
 
 /// The record of a directory.

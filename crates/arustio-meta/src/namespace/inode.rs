@@ -11,7 +11,7 @@ use arustio_types::{
 use super::permission;
 use super::resolve::{self, Place, Under};
 use super::txn::{Context, Step, Txn};
-use crate::engine::record::{Attributes, Direct, DirRecord, FileRecord, InodeRecord, Loaded};
+use crate::engine::record::{Attributes, DirRecord, Direct, FileRecord, InodeRecord, Loaded};
 
 /// Permission bits of a file of which nothing else is known.
 pub(crate) const FILE_MODE: u32 = 0o644;

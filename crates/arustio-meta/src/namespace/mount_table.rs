@@ -300,7 +300,10 @@ fn empty_mount_point(txn: &mut Txn<'_>, ctx: &Context, path: &FsPath) -> Step<()
 }
 
 /// A directory and its parent, without a look at mounts, whose record is gone already.
-fn resolve_bare(txn: &Txn<'_>, path: &FsPath) -> Read<Option<(InodeId, Option<InodeId>)>> {
+pub(crate) fn resolve_bare(
+    txn: &Txn<'_>,
+    path: &FsPath,
+) -> Read<Option<(InodeId, Option<InodeId>)>> {
     let mut at = (txn.root()?, None);
     for name in path.components() {
         match txn.dentry(at.0, name)? {
