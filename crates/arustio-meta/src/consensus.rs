@@ -94,6 +94,17 @@ impl MemberIdentity {
     }
 }
 
+/// Founds the log of a group of one in an empty engine, behind a state that was restored
+/// from a backup and has come to `position`. Durable on return.
+pub(crate) fn found_restored(
+    log: &dyn KvEngine,
+    identity: MemberIdentity,
+    position: LogPosition,
+) -> Result<(), FatalError> {
+    let alone = Membership::founding([(identity.member, MemberInfo::default())]);
+    log::found(log, identity, &alone, position.max(log::START))
+}
+
 /// Time that never goes back.
 ///
 /// # Contract

@@ -10,10 +10,12 @@
 //! `engine/rocks.rs` only.
 #![forbid(unsafe_code)]
 
+pub mod backup;
 pub mod config;
 pub mod consensus;
 pub mod engine;
 pub mod error;
+pub mod inspect;
 pub mod namespace;
 pub mod session;
 pub mod state_machine;

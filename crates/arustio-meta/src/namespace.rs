@@ -56,6 +56,7 @@ use crate::error::StateMachineError;
 use crate::state_machine::{Applied, Entry, StateMachine};
 
 pub use state_hash::StateHash;
+pub(crate) use verify::verify as verify_engine;
 pub use verify::{Problem, Verified};
 
 use query::View;

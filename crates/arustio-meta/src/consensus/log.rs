@@ -78,7 +78,13 @@ impl RaftLog {
         cache_bytes: usize,
     ) -> Result<Self, FatalError> {
         match read_identity(engine.as_ref())? {
-            None => found(engine.as_ref(), identity, founding)?,
+            None => {
+                let start = match founding.voters.is_empty() {
+                    true => LogPosition::default(),
+                    false => START,
+                };
+                found(engine.as_ref(), identity, founding, start)?;
+            }
             Some(found) if found == identity => {}
             Some(found) => {
                 return Err(FatalError::WrongIdentity {
@@ -564,15 +570,13 @@ impl Tail {
     }
 }
 
-fn found(
+/// Writes an empty log that starts after a position.
+pub(crate) fn found(
     engine: &dyn KvEngine,
     identity: MemberIdentity,
     founding: &Membership,
+    start: LogPosition,
 ) -> Result<(), FatalError> {
-    let start = match founding.voters.is_empty() {
-        true => LogPosition::default(),
-        false => START,
-    };
     let state = HardState {
         term: start.term,
         vote: 0,

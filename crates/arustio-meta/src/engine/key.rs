@@ -139,6 +139,11 @@ pub fn session(id: SessionId) -> Vec<u8> {
     tagged(RECORD, &[&id.get().to_be_bytes()])
 }
 
+/// `sessions`: all records.
+pub fn all_sessions() -> Vec<u8> {
+    vec![RECORD]
+}
+
 /// `sessions`: the outcome of a request.
 pub fn outcome(session: SessionId, sequence: u64) -> Vec<u8> {
     tagged(

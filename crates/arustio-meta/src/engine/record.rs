@@ -108,6 +108,16 @@ impl Writer {
         self.0
     }
 
+    /// Bytes so far.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether nothing was written.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// One byte.
     pub fn byte(&mut self, value: u8) {
         self.0.push(value);

@@ -28,6 +28,10 @@ impl StateHash {
         self.0
     }
 
+    pub(crate) const fn from_raw(raw: u128) -> Self {
+        Self(raw)
+    }
+
     pub(crate) fn load(engine: &dyn KvEngine) -> Read<Self> {
         let Some(bytes) = engine.get(Family::Meta, key::STATE_HASH)? else {
             return Ok(Self::default());

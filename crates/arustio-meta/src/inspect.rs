@@ -1,0 +1,18 @@
+//! Looking into a state that nobody writes to: a checkpoint, or the folder of a server that
+//! is stopped.
+//!
+//! [`verify`] checks every invariant, [`dump`] shows every record. Both stream: memory does
+//! not grow with the number of files.
+
+mod dump;
+
+pub use crate::namespace::{Problem, Verified};
+pub use dump::{DumpError, dump};
+
+use crate::engine::KvEngine;
+use crate::error::StateMachineError;
+
+/// Checks every invariant of the state in an engine.
+pub fn verify(engine: &dyn KvEngine) -> Result<Verified, StateMachineError> {
+    crate::namespace::verify_engine(engine)
+}
