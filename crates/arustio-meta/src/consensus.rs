@@ -94,6 +94,12 @@ impl MemberIdentity {
     }
 }
 
+/// The last entry that this member knew to be committed when its log was written, so that
+/// whoever looks at the state alone can tell whether it is behind.
+pub fn committed(log: &dyn KvEngine) -> Result<LogIndex, FatalError> {
+    log::read_commit(log)
+}
+
 /// Founds the log of a group of one in an empty engine, behind a state that was restored
 /// from a backup and has come to `position`. Durable on return.
 pub(crate) fn found_restored(

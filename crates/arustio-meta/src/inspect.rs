@@ -9,8 +9,16 @@ mod dump;
 pub use crate::namespace::{Problem, Verified};
 pub use dump::{DumpError, dump};
 
-use crate::engine::KvEngine;
+use crate::engine::{Family, KvEngine, key};
 use crate::error::StateMachineError;
+use crate::namespace::txn::Txn;
+use crate::state_machine::Applied;
+
+/// How far the state in an engine has come.
+pub fn applied(engine: &dyn KvEngine) -> Result<Applied, StateMachineError> {
+    let stored = Txn::new(engine).get(Family::Meta, key::APPLIED)?;
+    Ok(stored.unwrap_or_default())
+}
 
 /// Checks every invariant of the state in an engine.
 pub fn verify(engine: &dyn KvEngine) -> Result<Verified, StateMachineError> {

@@ -177,9 +177,15 @@ fn n9_a_restored_cluster_has_the_same_names_and_no_number_twice() {
     let namespace = target.namespace();
     // A content that its writer named is the same; one that follows from an object is not
     // taken for anything that the lost future cached.
-    let (old, new) = (stat(&lost.namespace, "/data/n"), stat(&namespace, "/data/n"));
+    let (old, new) = (
+        stat(&lost.namespace, "/data/n"),
+        stat(&namespace, "/data/n"),
+    );
     assert_eq!(old.content, new.content);
-    assert_eq!(namespace.identity(), (ClusterId::new(7), Incarnation::new(2)));
+    assert_eq!(
+        namespace.identity(),
+        (ClusterId::new(7), Incarnation::new(2))
+    );
 
     let mut direct = Direct::new(namespace);
     // Sessions of the lost future are unknown, and their numbers are not given again.
@@ -239,7 +245,10 @@ fn c1_a_backup_has_no_credential_and_says_which_mounts_had_one() {
     let target = Target::empty();
     let restored = target.restore(&bytes).unwrap();
     assert_eq!(restored.without_credential, [FsPath::new("/data").unwrap()]);
-    let found = target.namespace().sealed_credential(MountId::new(1)).unwrap();
+    let found = target
+        .namespace()
+        .sealed_credential(MountId::new(1))
+        .unwrap();
     assert_eq!(found, Credential::Sealed(Vec::new()));
 }
 
@@ -277,7 +286,9 @@ async fn n9_a_restored_member_leads_its_group_of_one_from_the_position_of_the_ba
     };
     let error = store.propose(old, open).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Stale);
-    let found = store.query(Query::Mounts, Consistency::Linearizable.into()).await;
+    let found = store
+        .query(Query::Mounts, Consistency::Linearizable.into())
+        .await;
     assert!(matches!(found.unwrap(), Answer::Mounts(mounts) if mounts.len() == 2));
     store.close().await.unwrap();
 }
@@ -303,7 +314,10 @@ fn a_backup_that_is_cut_anywhere_is_refused() {
         let error = refused(&bytes[..length]);
         match length < 8 {
             true => assert!(matches!(error, BackupError::NotABackup)),
-            false => assert!(matches!(error, BackupError::Cut { .. }), "{length}: {error}"),
+            false => assert!(
+                matches!(error, BackupError::Cut { .. }),
+                "{length}: {error}"
+            ),
         }
     }
 }
@@ -330,7 +344,10 @@ fn a_backup_of_a_later_release_and_other_files_are_refused_with_advice() {
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     assert!(error.to_string().contains("format 2"), "{error}");
     let error = refused(b"{\"not\": \"a backup\"}");
-    assert!(error.to_string().contains("admin metadata backup"), "{error}");
+    assert!(
+        error.to_string().contains("admin metadata backup"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -376,6 +393,9 @@ fn a_dump_shows_every_record_once_and_no_secret() {
     assert!(!text.contains("hushhush") && !text.contains("6875736868757368"));
     assert!(!text.contains("unreadable"), "{text}");
     assert!(text.contains(r#""credential":"sealed""#));
-    let named = text.lines().find(|line| line.contains(r#""name":"b""#)).unwrap();
+    let named = text
+        .lines()
+        .find(|line| line.contains(r#""name":"b""#))
+        .unwrap();
     assert!(named.contains(r#""family":"dentries""#), "{named}");
 }

@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 
 use crate::config::{LogFormat, Role};
 
@@ -13,16 +13,20 @@ use crate::config::{LogFormat, Role};
 #[derive(Debug, Clone, Default, Parser)]
 #[command(name = "arustio-server", version, about, max_term_width = 100)]
 pub struct Args {
+    /// Something else than serving.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
     /// What this process does.
     #[arg(long, value_delimiter = ',', value_name = "ROLE,...")]
     pub role: Option<Vec<Role>>,
 
     /// Settings to read; otherwise the user's or the system's server.toml, if there is one.
-    #[arg(long, value_name = "FILE", env = "ARUSTIO_CONFIG")]
+    #[arg(long, value_name = "FILE", env = "ARUSTIO_CONFIG", global = true)]
     pub config: Option<PathBuf>,
 
     /// Where everything that lasts is kept.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", global = true)]
     pub data_dir: Option<PathBuf>,
 
     /// Where gRPC is served; port 0 picks a free one (and for HTTP too, unless it is given).
@@ -52,4 +56,38 @@ pub struct Args {
     /// Print every setting with its source, as a file that could be given back, and end.
     #[arg(long)]
     pub print_config: bool,
+}
+
+/// What can be done instead of serving.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// The metadata in the data folder of a server that is stopped
+    Metadata {
+        /// What to do with it.
+        #[command(subcommand)]
+        verb: MetadataCommand,
+    },
+}
+
+/// `arustio-server metadata ...`
+#[derive(Debug, Clone, Subcommand)]
+pub enum MetadataCommand {
+    /// Write everything but credentials and sessions into one file
+    Backup {
+        /// A file that does not exist yet
+        file: PathBuf,
+    },
+    /// Make a new life of a cluster from a backup, in an empty data folder
+    Restore {
+        /// What backup wrote
+        file: PathBuf,
+    },
+    /// Check every invariant; exit 0 when all hold, else 1
+    Verify,
+    /// Print every record as a line of JSON, without secrets
+    Dump {
+        /// Only these families, such as inodes,dentries
+        #[arg(long, value_delimiter = ',', value_name = "FAMILY,...")]
+        family: Vec<String>,
+    },
 }

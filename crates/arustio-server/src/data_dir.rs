@@ -28,6 +28,8 @@ use crate::seal::Sealer;
 
 /// The layout of the folder.
 const FORMAT: u32 = 1;
+/// Where a restore puts its engines together.
+const RESTORING: &str = "meta.restoring";
 /// Bytes of the cluster key.
 const KEY_BYTES: usize = 32;
 
@@ -124,6 +126,69 @@ impl DataDir {
     }
 }
 
+/// An empty folder in which a cluster is being restored: held, and nobody's yet.
+#[derive(Debug)]
+pub struct RestoreDir {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl RestoreDir {
+    /// Takes a folder that does not exist, or holds nothing but the cluster key and what
+    /// an interrupted restore left.
+    pub fn take(path: &Path) -> Result<Self, ServerError> {
+        fs::create_dir_all(path).map_err(io_error("make the data folder", path))?;
+        let path = fs::canonicalize(path).map_err(io_error("find the data folder", path))?;
+        let lock = lock(&path)?;
+        let entries = fs::read_dir(&path).map_err(io_error("list", &path))?;
+        for entry in entries {
+            let entry = entry.map_err(io_error("list", &path))?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if !["server.lock", "cluster.key", RESTORING].contains(&name.as_str()) {
+                return Err(ServerError::Occupied { path, found: name });
+            }
+        }
+        let dir = Self { path, _lock: lock };
+        let left = dir.path.join(RESTORING);
+        match fs::remove_dir_all(&left) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(io_error("remove", &left)(error))
+            }
+            _ => Ok(dir),
+        }
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where an engine is put together, `log` or `state`.
+    pub fn engine(&self, name: &str) -> PathBuf {
+        self.path.join(RESTORING).join(name)
+    }
+
+    /// Makes the folder that of member 1 of the restored cluster. Whose it is stands there
+    /// last: what a crash before that leaves is refused by every start and every restore.
+    pub fn found(
+        self,
+        cluster: ClusterId,
+        incarnation: Incarnation,
+        member: NodeId,
+    ) -> Result<(), ServerError> {
+        let (from, to) = (self.path.join(RESTORING), self.path.join("meta"));
+        fs::rename(&from, &to).map_err(io_error("rename", &from))?;
+        let node = NodeFile {
+            format: FORMAT,
+            cluster: format!("{:032x}", cluster.get()),
+            incarnation: incarnation.get(),
+            member: member.get(),
+            instance: format!("{:032x}", u128::from_le_bytes(random()?)),
+        };
+        write_node(&self.path.join("node.json"), &node)
+    }
+}
+
 fn lock(folder: &Path) -> Result<File, ServerError> {
     let path = folder.join("server.lock");
     let mut file = OpenOptions::new()
@@ -184,12 +249,16 @@ fn found_node(path: &Path) -> Result<NodeFile, ServerError> {
         member: 1,
         instance: format!("{:032x}", u128::from_le_bytes(random()?)),
     };
-    let text = serde_json::to_string_pretty(&node).map_err(|error| ServerError::DataFile {
+    write_node(path, &node)?;
+    Ok(node)
+}
+
+fn write_node(path: &Path, node: &NodeFile) -> Result<(), ServerError> {
+    let text = serde_json::to_string_pretty(node).map_err(|error| ServerError::DataFile {
         path: path.to_owned(),
         reason: error.to_string(),
     })?;
-    write_whole(path, text.as_bytes(), 0o644)?;
-    Ok(node)
+    write_whole(path, text.as_bytes(), 0o644)
 }
 
 fn read_key(path: &Path) -> Result<Option<Vec<u8>>, ServerError> {

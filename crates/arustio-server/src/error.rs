@@ -8,7 +8,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use arustio_block::BlockError;
-use arustio_meta::error::{EngineError, FatalError, StoreError};
+use arustio_meta::backup::BackupError;
+use arustio_meta::error::{EngineError, FatalError, StateMachineError, StoreError};
+use arustio_meta::inspect::DumpError;
 use arustio_types::{Classify, ErrorKind};
 
 /// Why a server cannot start or go on.
@@ -95,6 +97,31 @@ pub enum ServerError {
     /// The metadata node gave no answer while the server was starting.
     #[error("the metadata node does not answer: {0}")]
     Store(#[from] StoreError),
+    /// A backup cannot be written or restored.
+    #[error("{}: {source}", .path.display())]
+    Backup {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: BackupError,
+    },
+    /// The metadata cannot be read.
+    #[error("cannot read the metadata: {0}")]
+    State(#[from] StateMachineError),
+    /// The metadata cannot be shown.
+    #[error(transparent)]
+    Dump(#[from] DumpError),
+    /// A restore was asked for where something is.
+    #[error(
+        "a backup is restored only into an empty data folder, and {} holds {found}: give another \
+         --data-dir, or empty this one", .path.display()
+    )]
+    Occupied {
+        /// The folder.
+        path: PathBuf,
+        /// What is in it.
+        found: String,
+    },
     /// The block cache cannot be opened.
     #[error("cannot open the block cache: {0}")]
     Block(#[from] BlockError),
@@ -120,6 +147,10 @@ impl Classify for ServerError {
             Self::Engine(error) => error.kind(),
             Self::Metadata(error) => error.kind(),
             Self::Store(error) => error.kind(),
+            Self::Backup { source, .. } => source.kind(),
+            Self::State(error) => error.kind(),
+            Self::Dump(error) => error.kind(),
+            Self::Occupied { .. } => ErrorKind::AlreadyExists,
             Self::Block(error) => error.kind(),
             Self::Start { .. } => ErrorKind::Internal,
         }

@@ -21,6 +21,7 @@ mod grpc;
 mod http;
 mod jobs;
 pub mod metrics;
+mod offline;
 mod registration;
 pub mod run;
 pub mod seal;

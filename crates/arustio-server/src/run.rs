@@ -12,11 +12,11 @@ use arustio_types::Classify as _;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::args::Args;
+use crate::args::{Args, Command};
 use crate::compose::{Engine, Server};
 use crate::config::{self, CheckedServer};
 use crate::error::ServerError;
-use crate::telemetry;
+use crate::{offline, telemetry};
 
 /// Exit code after a second signal.
 const INTERRUPTED: u8 = 130;
@@ -43,6 +43,9 @@ fn start(args: &Args) -> Result<ExitCode, ServerError> {
     }
     telemetry::install(&loaded.config.log, env.get("ARUSTIO_LOG"))?;
     let checked = loaded.config.validate()?;
+    if let Some(Command::Metadata { verb }) = &args.command {
+        return offline::run(verb, &checked.data_dir);
+    }
     let runtime = Runtime::new().map_err(|error| ServerError::Start {
         action: "start the threads of the runtime",
         reason: error.to_string(),
@@ -111,7 +114,7 @@ fn environment() -> BTreeMap<String, String> {
     std::env::vars_os().filter_map(text).collect()
 }
 
-fn say(text: &str) -> Result<(), ServerError> {
+pub(crate) fn say(text: &str) -> Result<(), ServerError> {
     let mut out = io::stdout().lock();
     let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     written.map_err(|error| ServerError::Start {

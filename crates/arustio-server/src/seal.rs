@@ -50,6 +50,16 @@ pub enum SealError {
         /// The mount.
         path: FsPath,
     },
+    /// Set once, and not part of the backup that this cluster was restored from.
+    #[error(
+        "the credential of {path} was left out of the backup that this cluster was restored from: \
+         give it again with arustio fs update-mount {path} -o KEY=VALUE (a secret can be \
+         KEY=@FILE)"
+    )]
+    Missing {
+        /// The mount.
+        path: FsPath,
+    },
     /// The library refused.
     #[error("cannot seal the credential of {path}")]
     Failed {
@@ -62,7 +72,7 @@ impl Classify for SealError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::NewerFormat { .. } => ErrorKind::Unsupported,
-            Self::OtherKey { .. } => ErrorKind::Unauthenticated,
+            Self::OtherKey { .. } | Self::Missing { .. } => ErrorKind::Unauthenticated,
             Self::Failed { .. } => ErrorKind::Internal,
         }
     }
@@ -111,7 +121,8 @@ impl Sealer {
     /// The secrets of a mount.
     pub fn unseal(&self, path: &FsPath, sealed: &[u8]) -> Result<SecretOptions, SealError> {
         let other = || SealError::OtherKey { path: path.clone() };
-        let found = sealed.first().copied().ok_or_else(other)?;
+        let missing = || SealError::Missing { path: path.clone() };
+        let found = sealed.first().copied().ok_or_else(missing)?;
         if found != FORMAT {
             let path = path.clone();
             return Err(SealError::NewerFormat { path, found });
@@ -166,5 +177,14 @@ mod tests {
             assert!(sealer.unseal(&path("/data"), &sealed[..length]).is_err());
         }
         assert!(Sealer::new(&[7; 31]).is_none());
+    }
+
+    #[test]
+    fn c1_a_credential_that_a_restore_lost_is_asked_for_again() {
+        let sealer = Sealer::new(&[7; 32]).unwrap();
+        let error = sealer.unseal(&path("/data"), &[]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unauthenticated);
+        let text = error.to_string();
+        assert!(text.contains("arustio fs update-mount /data"), "{text}");
     }
 }

@@ -150,3 +150,49 @@ fn it_says_which_version_it_is() {
         concat!("arustio-server ", env!("CARGO_PKG_VERSION"))
     );
 }
+
+fn text_of(output: &Output) -> (Option<i32>, String) {
+    let text = [&output.stdout[..], &output.stderr[..]].concat();
+    (output.status.code(), String::from_utf8(text).unwrap())
+}
+
+#[test]
+fn n9_a_stopped_server_is_backed_up_and_restored_into_an_empty_folder_only() {
+    let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    Daemon::start(old.path()).end(Signal::TERM);
+    let file = new.path().join("metadata.backup");
+    let file = file.to_str().unwrap();
+    let (code, text) = text_of(&output(old.path(), &["metadata", "backup", file]));
+    assert_eq!(code, Some(0), "{text}");
+    let (code, text) = text_of(&output(old.path(), &["metadata", "verify"]));
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.starts_with("sound: 1 inodes"), "{text}");
+    let dumped = output(old.path(), &["metadata", "dump", "--family", "nodes,meta"]);
+    let (code, text) = text_of(&dumped);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains(r#""family":"nodes""#), "{text}");
+
+    let (code, text) = text_of(&output(old.path(), &["metadata", "restore", file]));
+    assert_eq!(code, Some(4), "{text}");
+    assert!(text.contains("empty data folder"), "{text}");
+
+    let data = new.path().join("data");
+    let (code, text) = text_of(&output(&data, &["metadata", "restore", file]));
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("start it with: arustio-server"), "{text}");
+    let (code, text) = text_of(&output(&data, &["metadata", "verify"]));
+    assert_eq!(code, Some(0), "{text}");
+    let daemon = Daemon::start(&data);
+    assert!(daemon.ready.starts_with("ready: "), "{}", daemon.ready);
+    let busy = output(&data, &["metadata", "verify"]);
+    assert_eq!(text_of(&busy).0, Some(6));
+    assert_eq!(daemon.end(Signal::TERM).0, Some(0));
+
+    let cut = std::fs::read(file).unwrap();
+    std::fs::write(file, &cut[..cut.len() - 1]).unwrap();
+    let third = new.path().join("third");
+    let (code, text) = text_of(&output(&third, &["metadata", "restore", file]));
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("cut short"), "{text}");
+    assert!(!third.exists());
+}

@@ -50,6 +50,16 @@ pub(crate) fn read_identity(engine: &dyn KvEngine) -> Result<Option<MemberIdenti
     bytes.as_deref().map(codec::decode_identity).transpose()
 }
 
+/// The commit index of the hard state; 0 in an empty engine.
+pub(crate) fn read_commit(engine: &dyn KvEngine) -> Result<LogIndex, FatalError> {
+    let bytes = engine.get(Family::Meta, HARD_STATE);
+    let state = match bytes.map_err(FatalError::Log)? {
+        Some(bytes) => codec::decode_hard_state(&bytes)?,
+        None => HardState::default(),
+    };
+    Ok(LogIndex::new(state.commit))
+}
+
 /// The log of one member.
 #[derive(Debug)]
 pub(crate) struct RaftLog {
