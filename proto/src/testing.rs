@@ -291,6 +291,20 @@ fn effect_kind() -> impl Strategy<Value = EffectKind> {
                 old_path: names.2,
                 new_path: names.3,
             }),
+        (
+            (key(), key(), inode(), write_id()),
+            (path(), path(), of(TEXT), any::<u64>()),
+        )
+            .prop_map(|(first, second)| EffectKind::RenameTree {
+                from: first.0,
+                to: first.1,
+                root: first.2,
+                write_id: first.3,
+                old_path: second.0,
+                new_path: second.1,
+                after: second.2,
+                moved: second.3,
+            }),
         (key(), inode(), write_id()).prop_map(|(key, dir, write_id)| EffectKind::PutMarker {
             key,
             dir,
@@ -515,6 +529,7 @@ fn owed_command() -> impl Strategy<Value = Command> {
             .prop_map(|(effect, marker)| Command::FinishEffect { effect, marker }),
         (effect_id(), vec(inode(), 0..4))
             .prop_map(|(effect, inodes)| Command::FreeDetached { effect, inodes }),
+        effect_id().prop_map(|effect| Command::ExpandRename { effect }),
         effect_id().prop_map(|effect| Command::UndoRename { effect }),
         effect_id().prop_map(|effect| Command::DropRename { effect }),
         (effect_id(), TEXT).prop_map(|(effect, error)| Command::EffectFailed { effect, error }),

@@ -56,6 +56,9 @@ impl Client {
     }
 }
 
+/// Bytes of paths in the proofs of one command; a look at a large tree brings more.
+const MOST_PROOF_BYTES: usize = 256 << 10;
+
 /// Proofs by path, and how often each was asked for.
 #[derive(Debug, Default)]
 struct Proofs {
@@ -64,12 +67,32 @@ struct Proofs {
 }
 
 impl Proofs {
+    /// What was asked for by name, then as much of the rest as a command may carry.
     fn list(&self) -> Vec<Proof> {
+        let (asked, rest): (Vec<_>, Vec<_>) = self
+            .proven
+            .iter()
+            .partition(|(path, _)| self.was_demanded(path));
+        let mut bytes = 0;
+        let fits = |(path, _): &(&FsPath, &LogIndex)| {
+            bytes += path.as_str().len() + 16;
+            bytes <= MOST_PROOF_BYTES
+        };
+        let rest: Vec<_> = rest.into_iter().take_while(fits).collect();
         let proof = |(path, seen): (&FsPath, &LogIndex)| Proof {
             path: path.clone(),
             seen: *seen,
         };
-        self.proven.iter().map(proof).collect()
+        asked.into_iter().chain(rest).map(proof).collect()
+    }
+
+    fn was_demanded(&self, path: &FsPath) -> bool {
+        let whole = self.demands.contains_key(&(path.clone(), None));
+        whole
+            || path.parent().is_some_and(|dir| {
+                let name = path.name().map(str::to_owned);
+                self.demands.contains_key(&(dir, name))
+            })
     }
 
     fn add(&mut self, proof: Proof) {
@@ -114,6 +137,26 @@ mod tests {
         }
         let error = proofs.demanded(&dir, Some("a"), 3).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Conflict);
+    }
+
+    #[test]
+    fn l3_a_large_tree_keeps_the_proofs_that_were_asked_for() {
+        let mut proofs = Proofs::default();
+        let seen = LogIndex::new(1);
+        let (tree, target) = (FsPath::new("/d/b").unwrap(), FsPath::new("/d/z").unwrap());
+        proofs.demanded(&tree, None, 3).unwrap();
+        proofs
+            .demanded(&FsPath::new("/d").unwrap(), Some("z"), 3)
+            .unwrap();
+        let below = (0..50_000).map(|n| FsPath::new(&format!("/d/b/{n}")).unwrap());
+        for path in below.chain([tree.clone(), target.clone()]) {
+            proofs.add(Proof { path, seen });
+        }
+        let listed = proofs.list();
+        assert!(listed.len() < 20_000);
+        for wanted in [tree, target] {
+            assert!(listed.iter().any(|proof| proof.path == wanted));
+        }
     }
 
     #[test]

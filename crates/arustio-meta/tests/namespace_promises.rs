@@ -353,3 +353,82 @@ proptest! {
         }
     }
 }
+
+/// A world with `/data/d` and `files` files in two directories below it, all loaded.
+fn large_directory(files: usize) -> World {
+    let mut world = World::default();
+    world.run("c1 mount /data mem://b");
+    world.run("c1 merge /data d/=D");
+    world.run("c1 merge /data/d left/ right/");
+    for (dir, skip) in [("left", 0), ("right", 1)] {
+        let own = (0..files).filter(|number| number % 2 == skip);
+        let names: Vec<String> = own
+            .map(|number| format!(" f{number:05}=V{number}"))
+            .collect();
+        for page in names.chunks(500) {
+            let from = page[0].trim().split('=').next().unwrap().to_owned();
+            world.run(&format!(
+                "c1 merge /data/d/{dir} from={from}{}",
+                page.concat()
+            ));
+        }
+    }
+    world
+}
+
+#[test]
+fn n4_a_large_directory_moves_at_once_and_its_objects_follow_step_by_step() {
+    const FILES: usize = 1000;
+    let mut world = large_directory(FILES);
+    let sample = |world: &World, dir: &str| {
+        let at = |name: &str| world.status(&path(&format!("/data/{dir}/{name}"))).unwrap();
+        [at("left/f00000"), at("right/f00999"), at("left/f00500")]
+    };
+    let before = sample(&world, "d");
+    let needs = world.run("c1 mv /data/d /data/e proof=/data/e");
+    assert!(needs.contains("needs sync"), "{needs}");
+    let moved = world.run("c1 mv /data/d /data/e proof=/data/e proof=/data/d");
+    assert!(moved.contains("rename-tree d/ to e/"), "{moved}");
+    // Nothing that is cached or open notices: the same bytes at the same keys.
+    let after = sample(&world, "e");
+    for (old, new) in before.iter().zip(&after) {
+        assert_eq!((old.content, &old.source), (new.content, &new.source));
+        assert!(new.source.as_ref().unwrap().key.as_str().starts_with("d/"));
+    }
+    assert!(world.status(&path("/data/d")).is_none());
+    for line in [
+        "c2 begin /data/e/left/new proof=/data/e/left/new",
+        "c2 mkdir /data/d",
+    ] {
+        let answer = world.run(line);
+        assert!(answer.contains("pending"), "{line}: {answer}");
+    }
+    // A look at the store, where nothing has moved yet, takes nothing away.
+    world.run("c2 merge /data d/");
+    world.run("c2 merge /data/e");
+    assert_eq!(
+        sample(&world, "e").map(|s| s.content),
+        after.map(|s| s.content)
+    );
+
+    let mut steps = 0;
+    let mut objects = 0;
+    loop {
+        let told = world.run("c1 expand e1");
+        objects += told.matches("rename d/").count();
+        steps += 1;
+        assert!(world.namespace.verify().unwrap().is_sound());
+        if !told.contains("rename-tree") {
+            break;
+        }
+        if steps == 2 {
+            world.restart(usize::MAX);
+        }
+    }
+    assert_eq!((steps, objects), (4, FILES + 1));
+    let keyed = sample(&world, "e");
+    for (old, new) in before.iter().zip(&keyed) {
+        assert_eq!((old.content, &old.source), (new.content, &new.source));
+    }
+    assert!(world.run("c1 expand e1").contains("superseded"));
+}

@@ -1,7 +1,9 @@
 //! Commands.
 
 use arustio_types::meta::Command;
-use arustio_types::meta::command::{AttributeChange, BeginWrite, CommitWrite, CreateMode};
+use arustio_types::meta::command::{
+    AttributeChange, BeginWrite, CommitWrite, CreateMode, MAX_PROOFS,
+};
 use arustio_types::meta::merge::MAX_MERGE;
 use arustio_types::{EffectId, InodeId, IntentId};
 
@@ -14,8 +16,6 @@ use super::mount::{optional_write_type, write_type_code};
 use super::{COMMAND_FORMAT, ConvertError, refuse_newer};
 use crate::meta::v1 as wire;
 
-/// Proofs of one command: a directory rename may bring one for each object below it.
-const MAX_PROOFS: usize = 2 * arustio_types::meta::command::MAX_RENAMED_OBJECTS;
 /// Settings that one command returns to what they inherit.
 const MAX_UNSET: usize = 64;
 /// Inodes of a detached tree that one command frees.
@@ -123,6 +123,9 @@ fn to_wire(command: &Command) -> wire::command::Kind {
             effect: effect.get(),
             inodes: inodes.iter().map(|inode| inode.get()).collect(),
         }),
+        Command::ExpandRename { effect } => Kind::ExpandRename(wire::ExpandRename {
+            effect: effect.get(),
+        }),
         Command::UndoRename { effect } => Kind::UndoRename(wire::UndoRename {
             effect: effect.get(),
         }),
@@ -221,6 +224,9 @@ impl TryFrom<wire::Command> for Command {
                     inodes: free.inodes.into_iter().map(InodeId::new).collect(),
                 }
             }
+            Kind::ExpandRename(expand) => Self::ExpandRename {
+                effect: EffectId::new(expand.effect),
+            },
             Kind::UndoRename(undo) => Self::UndoRename {
                 effect: EffectId::new(undo.effect),
             },

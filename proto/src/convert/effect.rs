@@ -163,6 +163,25 @@ impl From<&EffectKind> for wire::effect::Kind {
                 old_path: old_path.as_str().to_owned(),
                 new_path: new_path.as_str().to_owned(),
             }),
+            EffectKind::RenameTree {
+                from,
+                to,
+                root,
+                write_id,
+                old_path,
+                new_path,
+                after,
+                moved,
+            } => Self::RenameTree(wire::EffectRenameTree {
+                from: from.as_str().to_owned(),
+                to: to.as_str().to_owned(),
+                root: root.get(),
+                write_id: bits(write_id.get()),
+                old_path: old_path.as_str().to_owned(),
+                new_path: new_path.as_str().to_owned(),
+                after: after.clone(),
+                moved: *moved,
+            }),
             EffectKind::PutMarker { key, dir, write_id } => {
                 Self::PutMarker(wire::EffectPutMarker {
                     key: key.as_str().to_owned(),
@@ -196,6 +215,19 @@ impl TryFrom<wire::effect::Kind> for EffectKind {
                 inode: InodeId::new(rename.inode),
                 old_path: path(&rename.old_path, "effect.rename.old_path")?,
                 new_path: path(&rename.new_path, "effect.rename.new_path")?,
+            },
+            Kind::RenameTree(tree) => Self::RenameTree {
+                from: key(&tree.from, "effect.rename_tree.from")?,
+                to: key(&tree.to, "effect.rename_tree.to")?,
+                root: InodeId::new(tree.root),
+                write_id: write_id(tree.write_id, "effect.rename_tree.write_id")?,
+                old_path: path(&tree.old_path, "effect.rename_tree.old_path")?,
+                new_path: path(&tree.new_path, "effect.rename_tree.new_path")?,
+                after: tree
+                    .after
+                    .map(|after| text(after, MAX_TEXT, "effect.rename_tree.after"))
+                    .transpose()?,
+                moved: tree.moved,
             },
             Kind::PutMarker(marker) => Self::PutMarker {
                 key: key(&marker.key, "effect.put_marker.key")?,

@@ -334,6 +334,7 @@ fn owed_commands() -> Vec<(&'static str, Command)> {
                 inodes: vec![InodeId::new(30), InodeId::new(31)],
             },
         ),
+        ("expand_rename", Command::ExpandRename { effect }),
         ("undo_rename", Command::UndoRename { effect }),
         ("drop_rename", Command::DropRename { effect }),
         (
@@ -482,6 +483,21 @@ fn done_outcomes() -> Vec<(&'static str, Outcome)> {
                     }),
                 ],
                 names: 12,
+            },
+        ),
+        (
+            "renamed_tree",
+            Outcome::Renamed {
+                effects: vec![effect(EffectKind::RenameTree {
+                    from: UfsKey::new("a/"),
+                    to: UfsKey::new("b/"),
+                    root: InodeId::new(31),
+                    write_id: WriteId::new(11),
+                    old_path: path("/data/a"),
+                    new_path: path("/data/b"),
+                    after: Some("c/d".to_owned()),
+                    moved: 300,
+                })],
             },
         ),
         (

@@ -128,6 +128,7 @@ impl Settler<'_> {
             EffectKind::PutMarker { key, write_id, .. } => {
                 self.put_marker(&effect, key, *write_id).await
             }
+            EffectKind::RenameTree { .. } => self.rename_tree(&effect).await,
             EffectKind::Rename {
                 from,
                 version,
@@ -351,6 +352,30 @@ impl Settler<'_> {
             }
         }
         Err(self.gave_up(step.to, "the destination keeps changing"))
+    }
+
+    /// Gives a directory's objects effects of their own, some at a time, and carries those
+    /// out. An object that could not be moved stays recorded and keeps none of the others.
+    async fn rename_tree(&self, effect: &Effect) -> Step<()> {
+        let mut first = Ok(());
+        loop {
+            let expand = Command::ExpandRename { effect: effect.id };
+            let effects = match self.client.when_silent(self.session, expand).await? {
+                Outcome::Renamed { effects } => effects,
+                Outcome::Superseded => return Ok(Err(Superseded)),
+                Outcome::Refused(refusal) => return Err(FsError::refused(refusal)),
+                other => return Err(session::unexpected("moving a directory", &other)),
+            };
+            let goes_on = effects.iter().any(|one| one.id == effect.id);
+            let own = effects.into_iter().filter(|one| one.id != effect.id);
+            let settled = self.client.settle(own.collect(), self.session).await;
+            if first.is_ok() {
+                first = settled;
+            }
+            if !goes_on {
+                return first.map(Ok);
+            }
+        }
     }
 
     async fn copy(

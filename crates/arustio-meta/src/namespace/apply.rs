@@ -138,6 +138,7 @@ fn dispatch(txn: &mut Txn<'_>, ctx: &Context, command: &Command) -> Step<Outcome
         Command::FreeDetached { effect, inodes } => {
             delete::free_detached(txn, ctx, *effect, inodes)
         }
+        Command::ExpandRename { effect } => rename::expand(txn, ctx, *effect),
         Command::UndoRename { effect } => effect::undo(txn, ctx, *effect),
         Command::DropRename { effect } => effect::drop_rename(txn, ctx, *effect),
         Command::EffectFailed { effect, error } => effect::failed(txn, ctx, *effect, error),

@@ -68,7 +68,7 @@ pub(crate) fn persisted(attributes: Attributes, size: u64, version: ObjectVersio
 /// Where a file's bytes are.
 pub(crate) fn source_of(file: &FileRecord, path: &FsPath, under: &Under) -> Option<Source> {
     let version = file.version.clone()?;
-    let key = file.key.clone().unwrap_or_else(|| under.file_key(path));
+    let key = file.key.clone().unwrap_or_else(|| under.file_at(path));
     Some(Source { key, version })
 }
 
@@ -76,7 +76,7 @@ pub(crate) fn source_of(file: &FileRecord, path: &FsPath, under: &Under) -> Opti
 pub(crate) fn marker_of(dir: &DirRecord, path: &FsPath, under: &Under) -> Option<Source> {
     let marker = dir.marker.as_ref()?;
     Some(Source {
-        key: marker.key.clone().unwrap_or_else(|| under.dir_key(path)),
+        key: marker.key.clone().unwrap_or_else(|| under.marker_at(path)),
         version: marker.version.clone(),
     })
 }
@@ -95,7 +95,7 @@ pub(crate) fn content_of(
     Some(ContentId::derived(
         incarnation,
         under.id(),
-        under.0.generation,
+        under.entry.generation,
         &source.key,
         &source.version.identity,
         file.size,

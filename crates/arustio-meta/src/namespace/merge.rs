@@ -74,7 +74,7 @@ pub(crate) fn merge(txn: &mut Txn<'_>, ctx: &Context, asked: &Merge) -> Step<Out
         .dir()
         .map_or(LogIndex::new(0), |dir| dir.last_removed_at);
     let mut work = Work {
-        guarded: owed::below(txn, &under, &dir.path)?.is_some(),
+        guarded: owed::guards(txn, &under, &dir.path)?,
         removed_later: removed_at > asked.seen,
         dir,
         under,

@@ -79,6 +79,9 @@ pub(crate) fn index_keys(effect: &Effect) -> Vec<Vec<u8>> {
             vec![key::owed_on(mount, key, id)]
         }
         EffectKind::DeleteTree { prefix, .. } => vec![key::tree_on(mount, prefix, id)],
+        EffectKind::RenameTree { from, to, .. } => {
+            vec![key::tree_on(mount, from, id), key::tree_on(mount, to, id)]
+        }
         EffectKind::Rename { from, to, .. } => {
             vec![key::owed_on(mount, from, id), key::owed_on(mount, to, id)]
         }
@@ -105,7 +108,15 @@ pub(crate) fn on_name(txn: &Txn<'_>, under: &Under, path: &FsPath) -> Read<Optio
     tree_above(txn, mount, &keys[1])
 }
 
-/// The removal of a tree that `key` lies in.
+/// Whether a name of a directory may have to be left alone: something lies below it, or
+/// it is part of a tree that is removed or moved.
+pub(crate) fn guards(txn: &Txn<'_>, under: &Under, dir: &FsPath) -> Read<bool> {
+    let prefix = under.dir_key(dir);
+    let above = tree_above(txn, under.id(), prefix.as_str())?;
+    Ok(above.is_some() || below(txn, under, dir)?.is_some())
+}
+
+/// The removal or move of a tree that `key` lies in.
 fn tree_above(txn: &Txn<'_>, mount: MountId, key: &str) -> Read<Option<Owed>> {
     for (at, _) in key.match_indices('/') {
         let prefix = key::tree_exactly_on(mount, &key[..=at]);
@@ -190,10 +201,12 @@ pub(crate) fn describe_target(txn: &Txn<'_>, effect: &Effect) -> Read<String> {
     let key = match &effect.kind {
         EffectKind::Delete { key, .. } | EffectKind::PutMarker { key, .. } => key,
         EffectKind::DeleteTree { prefix, .. } => prefix,
-        EffectKind::Rename { new_path, .. } => return Ok(new_path.to_string()),
+        EffectKind::Rename { new_path, .. } | EffectKind::RenameTree { new_path, .. } => {
+            return Ok(new_path.to_string());
+        }
     };
     let mount = txn.mount(effect.mount)?;
-    let path = mount.and_then(|mount| Under(std::sync::Arc::new(mount)).path_of(key));
+    let path = mount.and_then(|mount| Under::new(mount).path_of(key));
     Ok(path.map_or_else(|| key.to_string(), |path| path.to_string()))
 }
 
@@ -331,5 +344,5 @@ pub(crate) fn of_mount(
 /// The mount of an effect or intent, with what it needs to find paths.
 pub(crate) fn mount_of(txn: &Txn<'_>, mount: MountId) -> Step<Under> {
     let entry = txn.mount(mount)?.ok_or(Outcome::Superseded)?;
-    Ok(Under(std::sync::Arc::new(entry)))
+    Ok(Under::new(entry))
 }

@@ -41,12 +41,12 @@ pub fn grants(attributes: &Attributes, principal: &Principal, access: Access) ->
 
 /// Refuses a change below a read-only mount (U5).
 pub(crate) fn writable(under: &Under, path: &FsPath) -> Result<(), Refusal> {
-    if !under.0.spec.readonly {
+    if !under.entry.spec.readonly {
         return Ok(());
     }
     let message = format!(
         "{} is mounted read-only; mount it again without --readonly to change it",
-        under.0.spec.path
+        under.entry.spec.path
     );
     Err(Refusal::on(ErrorKind::ReadOnly, path, message))
 }

@@ -3,21 +3,29 @@
 //! The namespace moves one name at one instant. Every object that lies below it owes a
 //! copy and a removal; until that is settled a moved file keeps its old source under its
 //! new name, and its content id for ever, so that nothing that is cached or open notices.
+//!
+//! The objects of a small directory get their effects in the same command. A larger one
+//! gets a single effect and remembers where its objects still lie; see `large`.
+
+mod large;
 
 use std::ops::ControlFlow;
 
-use arustio_types::meta::command::{MAX_RENAMED_OBJECTS, Outcome, Proof, Refusal};
+use arustio_types::meta::command::{Outcome, Proof, Refusal};
 use arustio_types::meta::effect::{Effect, EffectKind};
 use arustio_types::{ErrorKind, FsPath, InodeId, MountId, ObjectVersion, Source, UfsKey, WriteId};
 
 use super::proof::Proofs;
 use super::resolve::{self, Missing, Place, Under};
-use super::txn::{Context, Step, Txn};
+use super::tree::Node;
+use super::txn::{Context, Read, Step, Txn};
 use super::{delete, dentry, directory, inode, owed, permission, tree};
 use crate::engine::record::{InodeRecord, Loaded, Marker};
 
-/// Names of a directory that may be walked to find its objects.
-const MAX_WALK: usize = 4 * MAX_RENAMED_OBJECTS;
+pub(crate) use large::expand;
+
+/// Names below a directory whose objects get their effects in one command.
+const FEW: usize = 256;
 
 /// What a caller of `rename` asks for.
 #[derive(Debug)]
@@ -221,29 +229,13 @@ fn move_dir(
     source: &Place,
     target: &Target,
 ) -> Step<Vec<Effect>> {
-    let mut effects = Vec::new();
-    if let Some(under) = &source.under {
-        let places = everything(txn, ctx, asked, source)?;
-        let mut moves = Vec::new();
-        for place in places {
-            moves.extend(detach_source(txn, ctx, asked, under, place, moves.len())?);
-        }
-        too_many(asked, moves.len())?;
-        if moves.is_empty() {
-            let dir = Place {
-                path: asked.to.clone(),
-                ..source.clone()
-            };
-            effects.push(directory::owe_marker(
-                txn,
-                ctx,
-                under,
-                &dir,
-                asked.write_id,
-            )?);
-        }
-        effects.extend(owe_all(txn, ctx, moves)?);
-    }
+    let effects = match &source.under {
+        Some(under) => match few(txn, source.id)? {
+            Some(nodes) => move_few(txn, ctx, asked, source, under, nodes)?,
+            None => vec![large::begin(txn, ctx, asked, source, under)?],
+        },
+        None => Vec::new(),
+    };
     dentry::unlink_place(txn, source, ctx.at)?;
     let name = asked.to.name().unwrap_or_default();
     let inode = txn.named_inode(source.id)?;
@@ -251,45 +243,60 @@ fn move_dir(
     Ok(effects)
 }
 
-fn too_many(asked: &Rename<'_>, objects: usize) -> Step<()> {
-    if objects <= MAX_RENAMED_OBJECTS {
-        return Ok(());
-    }
-    let message = format!(
-        "the directory holds more than {MAX_RENAMED_OBJECTS} objects, each of which the store \
-         would have to copy; move its parts one by one"
-    );
-    Err(Refusal::on(ErrorKind::Unsupported, asked.from, message).into())
-}
-
-/// The directory and everything below it, loaded.
-fn everything(
-    txn: &Txn<'_>,
-    ctx: &Context,
-    asked: &Rename<'_>,
-    source: &Place,
-) -> Step<Vec<Place>> {
+/// Everything below a directory, if that is not much.
+fn few(txn: &Txn<'_>, root: InodeId) -> Read<Option<Vec<Node>>> {
     let mut nodes = Vec::new();
-    tree::walk(txn, source.id, &mut |node| {
+    tree::walk(txn, root, &mut |node| {
         nodes.push(node);
-        Ok(match nodes.len() > MAX_WALK {
+        Ok(match nodes.len() > FEW {
             true => ControlFlow::Break(()),
             false => ControlFlow::Continue(()),
         })
     })?;
-    if nodes.len() > MAX_WALK {
-        too_many(asked, nodes.len())?;
+    Ok((nodes.len() <= FEW).then_some(nodes))
+}
+
+fn move_few(
+    txn: &mut Txn<'_>,
+    ctx: &Context,
+    asked: &Rename<'_>,
+    source: &Place,
+    under: &Under,
+    nodes: Vec<Node>,
+) -> Step<Vec<Effect>> {
+    let tree = Tree {
+        under,
+        old: asked.from,
+        new: asked.to,
+        write_id: asked.write_id,
+    };
+    let mut moves = Vec::new();
+    for place in loaded(txn, ctx, asked, source, nodes)? {
+        moves.extend(detach_source(txn, ctx, &tree, place, moves.len() as u64)?);
     }
+    if moves.is_empty() {
+        let dir = Place {
+            path: asked.to.clone(),
+            ..source.clone()
+        };
+        let marker = directory::owe_marker(txn, ctx, under, &dir, asked.write_id)?;
+        return Ok(vec![marker]);
+    }
+    owe_all(txn, ctx, moves)
+}
+
+/// The directory and everything below it, if its listings are complete.
+fn loaded(
+    txn: &Txn<'_>,
+    ctx: &Context,
+    asked: &Rename<'_>,
+    source: &Place,
+    nodes: Vec<Node>,
+) -> Step<Vec<Place>> {
     let mut places = vec![source.clone()];
     for node in nodes {
-        places.push(Place {
-            path: join(asked.from, &node.relative)?,
-            id: node.id,
-            inode: txn.named_inode(node.id)?,
-            changed_at: node.changed_at,
-            parent: Some(node.parent),
-            under: source.under.clone(),
-        });
+        let path = join(asked.from, &node.relative)?;
+        places.push(place_of(txn, node, path, source.under.clone())?);
     }
     for place in &places {
         if place
@@ -302,6 +309,17 @@ fn everything(
     Ok(places)
 }
 
+fn place_of(txn: &Txn<'_>, node: Node, path: FsPath, under: Option<Under>) -> Read<Place> {
+    Ok(Place {
+        path,
+        id: node.id,
+        inode: txn.named_inode(node.id)?,
+        changed_at: node.changed_at,
+        parent: Some(node.parent),
+        under,
+    })
+}
+
 fn join(path: &FsPath, relative: &str) -> Step<FsPath> {
     path.join_relative(relative).map_err(|error| {
         let message = format!("a name below it would become too long there: {error}");
@@ -309,17 +327,28 @@ fn join(path: &FsPath, relative: &str) -> Step<FsPath> {
     })
 }
 
-/// Makes one inode remember where its object lies now.
+/// A directory on its way.
+struct Tree<'t> {
+    under: &'t Under,
+    /// Where it was.
+    old: &'t FsPath,
+    /// Where it is.
+    new: &'t FsPath,
+    /// Seed of the write ids that the copies carry.
+    write_id: WriteId,
+}
+
+/// Makes one inode remember where its object lies now, by its old path.
 fn detach_source(
     txn: &mut Txn<'_>,
     ctx: &Context,
-    asked: &Rename<'_>,
-    under: &Under,
+    tree: &Tree<'_>,
     place: Place,
-    number: usize,
+    number: u64,
 ) -> Step<Option<Move>> {
-    let relative = place.path.relative_to(asked.from).unwrap_or_default();
-    let new_path = join(asked.to, relative)?;
+    let under = tree.under;
+    let relative = place.path.relative_to(tree.old).unwrap_or_default();
+    let new_path = join(tree.new, relative)?;
     let mut inode = place.inode.clone();
     let (source, to) = match &mut inode {
         InodeRecord::File(file) => {
@@ -341,7 +370,7 @@ fn detach_source(
         return Ok(None);
     };
     txn.put_inode(place.id, &inode);
-    let write_id = WriteId::new(asked.write_id.get().wrapping_add(number as u128));
+    let write_id = WriteId::new(tree.write_id.get().wrapping_add(number.into()));
     Ok(Some(Move {
         mount: under.id(),
         inode: place.id,

@@ -16,16 +16,65 @@ use crate::error::StateMachineError;
 
 /// The mount that a path lies in.
 #[derive(Debug, Clone)]
-pub(crate) struct Under(pub(crate) Arc<MountEntry>);
+pub(crate) struct Under {
+    pub(crate) entry: Arc<MountEntry>,
+    /// The directory above whose objects are still being moved, where there is one.
+    origin: Option<Arc<Origin>>,
+}
+
+/// A directory that has its new name before its objects have theirs (P3).
+#[derive(Debug)]
+struct Origin {
+    /// The directory, where it is now.
+    dir: FsPath,
+    /// What the keys of its objects still start with.
+    prefix: UfsKey,
+}
 
 impl Under {
+    pub(crate) fn new(entry: MountEntry) -> Self {
+        Self {
+            entry: Arc::new(entry),
+            origin: None,
+        }
+    }
+
     pub(crate) fn id(&self) -> MountId {
-        self.0.id
+        self.entry.id
+    }
+
+    /// Takes note of a directory on the way whose objects lie elsewhere.
+    fn passing(&mut self, dir: &FsPath, origin: Option<&UfsKey>) {
+        if let Some(prefix) = origin {
+            self.origin = Some(Arc::new(Origin {
+                dir: dir.clone(),
+                prefix: prefix.clone(),
+            }));
+        }
+    }
+
+    /// Where the bytes of a file lie whose record does not say.
+    pub(crate) fn file_at(&self, path: &FsPath) -> UfsKey {
+        self.moving(path, "").unwrap_or_else(|| self.file_key(path))
+    }
+
+    /// Where the marker of a directory lies whose record does not say.
+    pub(crate) fn marker_at(&self, path: &FsPath) -> UfsKey {
+        self.moving(path, "/").unwrap_or_else(|| self.dir_key(path))
+    }
+
+    fn moving(&self, path: &FsPath, end: &str) -> Option<UfsKey> {
+        let origin = self.origin.as_ref()?;
+        let prefix = &origin.prefix;
+        match path.relative_to(&origin.dir)? {
+            "" => Some(prefix.clone()),
+            relative => Some(UfsKey::new(&format!("{prefix}{relative}{end}"))),
+        }
     }
 
     /// The path below the mount point; the key of a file.
     pub(crate) fn relative<'p>(&self, path: &'p FsPath) -> &'p str {
-        path.relative_to(&self.0.spec.path).unwrap_or_default()
+        path.relative_to(&self.entry.spec.path).unwrap_or_default()
     }
 
     pub(crate) fn file_key(&self, path: &FsPath) -> UfsKey {
@@ -45,7 +94,7 @@ impl Under {
     pub(crate) fn path_of(&self, key: &UfsKey) -> Option<FsPath> {
         let relative = key.as_str();
         let relative = relative.strip_suffix('/').unwrap_or(relative);
-        self.0.spec.path.join_relative(relative).ok()
+        self.entry.spec.path.join_relative(relative).ok()
     }
 }
 
@@ -163,6 +212,9 @@ pub(crate) fn child(txn: &Txn<'_>, dir: &Place, name: &str) -> Read<Option<Place
     if let Some(own) = mount_on(txn, &place)? {
         place.under = Some(own);
     }
+    if let (Some(under), InodeRecord::Dir(record)) = (&mut place.under, &place.inode) {
+        under.passing(&place.path, record.origin.as_ref());
+    }
     Ok(Some(place))
 }
 
@@ -185,7 +237,7 @@ fn mount_on(txn: &Txn<'_>, place: &Place) -> Read<Option<Under>> {
             place.path
         ),
     })?;
-    Ok(Some(Under(Arc::new(entry))))
+    Ok(Some(Under::new(entry)))
 }
 
 /// What is at a path, where a file on the way is the caller's mistake.

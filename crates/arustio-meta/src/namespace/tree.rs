@@ -83,7 +83,18 @@ pub(crate) fn walk(
     root: InodeId,
     visit: &mut dyn FnMut(Node) -> Read<ControlFlow<()>>,
 ) -> Read<()> {
-    let mut stack = vec![Frame::new(root, String::new(), None)];
+    walk_after(txn, root, None, visit)
+}
+
+/// As [`walk`], from behind a name that was visited before, relative to the root. Whether
+/// that is still there does not matter.
+pub(crate) fn walk_after(
+    txn: &Txn<'_>,
+    root: InodeId,
+    after: Option<&str>,
+    visit: &mut dyn FnMut(Node) -> Read<ControlFlow<()>>,
+) -> Read<()> {
+    let mut stack = resume(txn, root, after)?;
     while let Some(frame) = stack.last_mut() {
         match frame.pop(txn)? {
             Some(node) if node.kind == FileKind::Directory => {
@@ -106,6 +117,39 @@ pub(crate) fn walk(
         }
     }
     Ok(())
+}
+
+/// The directories that a walk was in when it had visited a name.
+fn resume(txn: &Txn<'_>, root: InodeId, after: Option<&str>) -> Read<Vec<Frame>> {
+    let mut stack = Vec::new();
+    let mut frame = Frame::new(root, String::new(), None);
+    let names = after.into_iter().flat_map(|after| after.split('/'));
+    let mut names = names.peekable();
+    while let Some(name) = names.next() {
+        frame.next = Some(format!("{name}\0"));
+        if names.peek().is_none() {
+            break;
+        }
+        // Its children come before itself, so it is still to be visited.
+        let Some(entry) = txn.dentry(frame.id, name)? else {
+            break;
+        };
+        if entry.kind != FileKind::Directory {
+            break;
+        }
+        let node = Node {
+            parent: frame.id,
+            name: name.to_owned(),
+            id: entry.child,
+            kind: entry.kind,
+            changed_at: entry.changed_at,
+            relative: format!("{}{name}", frame.prefix),
+        };
+        let inner = Frame::new(node.id, format!("{}/", node.relative), Some(node));
+        stack.push(std::mem::replace(&mut frame, inner));
+    }
+    stack.push(frame);
+    Ok(stack)
 }
 
 /// What a bounded look at a subtree found.

@@ -114,6 +114,8 @@ struct Check<'e> {
     detached: BTreeSet<InodeId>,
     /// Inodes whose objects are being moved.
     moving: BTreeSet<InodeId>,
+    /// Directories whose objects are moved step by step.
+    moving_trees: BTreeSet<InodeId>,
     /// What is wrong unless the inode lies in a tree that was taken out: counts of those
     /// are not kept.
     suspects: BTreeMap<InodeId, Vec<String>>,
@@ -133,6 +135,7 @@ pub(crate) fn verify(engine: &dyn KvEngine) -> Read<Verified> {
         txn,
         detached: BTreeSet::new(),
         moving: BTreeSet::new(),
+        moving_trees: BTreeSet::new(),
         suspects: BTreeMap::new(),
         report: Verified::default(),
     };

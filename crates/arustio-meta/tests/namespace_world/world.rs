@@ -533,6 +533,9 @@ fn owed_command(words: &Words<'_>) -> Command {
                 .map(|id| id.parse().unwrap())
                 .collect(),
         },
+        "expand" => Command::ExpandRename {
+            effect: effect(words.at(2)),
+        },
         "undo" => Command::UndoRename {
             effect: effect(words.at(2)),
         },
@@ -588,6 +591,13 @@ fn tell_effect(effect: &Effect) -> String {
                 version.identity,
                 write_id.get()
             )
+        }
+        EffectKind::RenameTree {
+            from, to, after, ..
+        } => {
+            let after = after.as_ref();
+            let after = after.map_or(String::new(), |after| format!(" after {after}"));
+            format!("rename-tree {from} to {to}{after}")
         }
         EffectKind::PutMarker { key, .. } => format!("marker {key}"),
     };

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use arustio_client::{ArustioFileSystem, ErrorKind, FileSystem, MkdirOptions};
 use arustio_testkit::s3::{FaultAction, FaultRule, Operation, Profile, RuleId};
+use arustio_types::meta::Command;
 
 use crate::house::{BUCKET, House, Short, Victim, eventually, p, within};
 
@@ -258,4 +259,70 @@ async fn p4_an_executor_that_was_superseded_does_nothing_more() {
         assert_eq!(fs.names("/data").await, ["a", "x"]);
         assert_eq!(fs.owed().await, []);
     }
+}
+
+/// More names than one command gives effects of their own.
+const MANY: usize = 600;
+
+fn fill(house: &House, dir: &str) {
+    for number in 0..MANY {
+        house.put(
+            &format!("{dir}/sub{}/f{number:03}", number % 7),
+            format!("bytes {number}"),
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn n4_a_large_directory_has_its_new_name_at_once_and_another_finishes_the_move() {
+    let (house, fs) = House::mounted().await;
+    fill(&house, "d");
+    fs.sync_all("/data").await;
+    let before = fs.tree("/data/d").await;
+    assert_eq!(before.len(), MANY + 7);
+    let hang = FaultRule::new(FaultAction::Hang).key_prefix("e/sub3/");
+    let rule = house.fault(hang.skip(20));
+    let victim = house.victim().await;
+    let mover = victim.fs.clone();
+    let moving = victim.start(async move { mover.mv("/data/d", "/data/e").await });
+    house.struck(rule).await;
+    // Some objects have moved, some are on their way, some wait: names and bytes are whole.
+    assert!(!fs.exists("/data/d").await);
+    assert_eq!(fs.tree("/data/e").await, before);
+    victim.cut_off();
+    house.s3.faults().remove(rule);
+    fs.take_over_all().await;
+    assert_eq!(fs.owed().await, []);
+    assert_eq!(fs.tree("/data/e").await, before);
+    assert_eq!(fs.names("/data").await, ["e"]);
+    assert!(house.keys().iter().all(|key| key.starts_with("e/")));
+    let fresh = house.fresh_namespace().await;
+    assert_eq!(fresh.fs.tree("/data/e").await, before);
+    drop(moving);
+    victim.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn u4_a_foreign_object_in_the_way_of_a_large_directory_undoes_that_name_alone() {
+    let (house, fs) = House::mounted().await;
+    fill(&house, "d");
+    fs.sync_all("/data").await;
+    let bucket = house.bucket();
+    let meddle = move |command: &Command| {
+        if let Command::ExpandRename { .. } = command {
+            bucket.put(BUCKET, "e/sub6/f006", "somebody else's");
+        }
+    };
+    let mover = house.client_with_hook(meddle).await;
+    let error = mover.mv("/data/d", "/data/e").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+    fs.nothing_owed().await;
+    assert_eq!(fs.read("/data/d/sub6/f006").await.unwrap(), "bytes 6");
+    fs.sync_all("/data").await;
+    assert_eq!(
+        fs.read("/data/e/sub6/f006").await.unwrap(),
+        "somebody else's"
+    );
+    assert_eq!(fs.tree("/data/e").await.len(), MANY + 7);
+    assert_eq!(house.keys().len(), MANY + 1);
 }

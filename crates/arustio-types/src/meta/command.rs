@@ -23,9 +23,8 @@ use crate::meta::status::FileStatus;
 use crate::path::FsPath;
 use crate::time::Timestamp;
 
-/// Objects that one directory rename may cover; larger ones are refused with the
-/// advice to move parts.
-pub const MAX_RENAMED_OBJECTS: usize = 10_000;
+/// Proofs that one command may carry.
+pub const MAX_PROOFS: usize = 20_000;
 
 /// Who asks.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -213,6 +212,11 @@ pub enum Command {
         effect: EffectId,
         /// Which inodes were finished.
         inodes: Vec<InodeId>,
+    },
+    /// Gives the next objects of a directory that was moved an effect of their own.
+    ExpandRename {
+        /// The move of the tree.
+        effect: EffectId,
     },
     /// The destination is somebody else's: the old name returns (U4).
     UndoRename {

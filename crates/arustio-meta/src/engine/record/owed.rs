@@ -61,6 +61,7 @@ const DELETE: u8 = 1;
 const DELETE_TREE: u8 = 2;
 const RENAME: u8 = 3;
 const PUT_MARKER: u8 = 4;
+const RENAME_TREE: u8 = 5;
 
 impl Record for Effect {
     const WHAT: &'static str = "an effect";
@@ -122,6 +123,26 @@ fn write_kind(kind: &EffectKind, to: &mut Writer) {
             to.text(old_path.as_str());
             to.text(new_path.as_str());
         }
+        EffectKind::RenameTree {
+            from,
+            to: target,
+            root,
+            write_id,
+            old_path,
+            new_path,
+            after,
+            moved,
+        } => {
+            to.byte(RENAME_TREE);
+            to.text(from.as_str());
+            to.text(target.as_str());
+            to.number(root.get());
+            to.bits(write_id.get());
+            to.text(old_path.as_str());
+            to.text(new_path.as_str());
+            to.option(after.as_ref(), |to, after| to.text(after));
+            to.number(*moved);
+        }
         EffectKind::PutMarker { key, dir, write_id } => {
             to.byte(PUT_MARKER);
             to.text(key.as_str());
@@ -150,6 +171,16 @@ fn read_kind(from: &mut Reader<'_>) -> Result<EffectKind, RecordError> {
             inode: InodeId::new(from.number()?),
             old_path: read_path(from)?,
             new_path: read_path(from)?,
+        },
+        RENAME_TREE => EffectKind::RenameTree {
+            from: read_key(from)?,
+            to: read_key(from)?,
+            root: InodeId::new(from.number()?),
+            write_id: WriteId::new(from.bits()?),
+            old_path: read_path(from)?,
+            new_path: read_path(from)?,
+            after: from.option(|from| from.text("a name").map(str::to_owned))?,
+            moved: from.number()?,
         },
         PUT_MARKER => EffectKind::PutMarker {
             key: read_key(from)?,

@@ -222,6 +222,19 @@ fn records_of_every_released_format_are_still_read() {
         }),
     );
     golden(
+        "rename-tree",
+        &effect(EffectKind::RenameTree {
+            from: UfsKey::new("a/"),
+            to: UfsKey::new("b/"),
+            root: InodeId::new(8),
+            write_id: WriteId::new(77),
+            old_path: FsPath::new("/data/a").unwrap(),
+            new_path: FsPath::new("/data/b").unwrap(),
+            after: Some("c/d".to_owned()),
+            moved: 300,
+        }),
+    );
+    golden(
         "put-marker",
         &effect(EffectKind::PutMarker {
             key: UfsKey::new("d/"),

@@ -44,13 +44,18 @@ impl Check<'_> {
     }
 
     fn inode(&mut self, id: InodeId, record: &InodeRecord) {
-        let (elsewhere, mount) = match record {
-            InodeRecord::File(file) => (file.key.is_some(), None),
+        let (elsewhere, origin, mount) = match record {
+            InodeRecord::File(file) => (file.key.is_some(), false, None),
             InodeRecord::Dir(dir) => {
                 let marker = dir.marker.as_ref();
-                (marker.is_some_and(|marker| marker.key.is_some()), dir.mount)
+                let elsewhere = marker.is_some_and(|marker| marker.key.is_some());
+                (elsewhere, dir.origin.is_some(), dir.mount)
             }
         };
+        if origin != self.moving_trees.contains(&id) {
+            let what = "its objects have another prefix, and no rename says so (or the reverse)";
+            self.suspect(id, what.to_owned());
+        }
         if elsewhere != self.moving.contains(&id) {
             let what = "its object lies elsewhere, and no rename says so (or the reverse)";
             self.suspect(id, what.to_owned());

@@ -121,6 +121,10 @@ impl Check<'_> {
                 self.moving.insert(*inode);
                 *inode
             }
+            EffectKind::RenameTree { root, .. } => {
+                self.moving_trees.insert(*root);
+                *root
+            }
             EffectKind::PutMarker { dir, .. } => *dir,
         };
         if self.txn.inode(inode)?.is_none() {
