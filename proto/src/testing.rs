@@ -17,7 +17,7 @@ use arustio_types::meta::effect::{Effect, EffectKind};
 use arustio_types::meta::intent::Intent;
 use arustio_types::meta::merge::{KeyRange, Merge, MergeEntry, MergeKind, MergeReport};
 use arustio_types::meta::mount::{MountCapabilities, MountEntry, MountSpec, WriteType};
-use arustio_types::meta::query::{Absent, DetachedFile, Page};
+use arustio_types::meta::query::{Absent, DetachedFile, Page, UsagePart};
 use arustio_types::meta::setting::{PathConf, SyncInterval};
 use arustio_types::meta::status::{FileKind, FileStatus, Persistence};
 use arustio_types::meta::sync::{SyncRequest, SyncTarget, SyncTurn};
@@ -631,6 +631,7 @@ pub fn query() -> impl Strategy<Value = Query> {
             after,
             limit
         }),
+        (path(), of(path())).prop_map(|(path, after)| Query::Usage { path, after }),
         Just(Query::ClusterView),
         Just(Query::Identity),
     ]
@@ -688,6 +689,16 @@ fn table_answer() -> impl Strategy<Value = Answer> {
             }
         ),
         (vec(file, 0..3), of(inode())).prop_map(|(files, next)| Answer::Detached { files, next }),
+        (any::<[u64; 3]>(), vec(path(), 0..3), of(path()), index()).prop_map(
+            |([files, directories, bytes], unloaded, next, position)| Answer::Usage(UsagePart {
+                files,
+                directories,
+                bytes,
+                unloaded,
+                next,
+                position,
+            })
+        ),
         (any::<u64>(), vec(node, 0..3))
             .prop_map(|(epoch, nodes)| Answer::ClusterView(ClusterView { epoch, nodes })),
         (any::<u128>(), any::<u64>(), index()).prop_map(|(cluster, incarnation, applied)| {

@@ -146,6 +146,47 @@ pub enum FsCommand {
         #[arg(required = true)]
         paths: Vec<OsString>,
     },
+    /// Change permission bits
+    Chmod {
+        /// Also everything below
+        #[arg(short = 'R', long)]
+        recursive: bool,
+        /// In octal, such as 640
+        mode: String,
+        /// Names
+        #[arg(required = true)]
+        paths: Vec<OsString>,
+    },
+    /// Change the owner, and with OWNER:GROUP the group
+    Chown {
+        /// Also everything below
+        #[arg(short = 'R', long)]
+        recursive: bool,
+        /// OWNER, OWNER:GROUP or :GROUP
+        owner: String,
+        /// Names
+        #[arg(required = true)]
+        paths: Vec<OsString>,
+    },
+    /// Change the group
+    Chgrp {
+        /// Also everything below
+        #[arg(short = 'R', long)]
+        recursive: bool,
+        /// Its name
+        group: String,
+        /// Names
+        #[arg(required = true)]
+        paths: Vec<OsString>,
+    },
+    /// Names at and below a path, one per line
+    Find {
+        /// Where to look
+        path: OsString,
+        /// Only names that match: * stands for any text, ? for one character
+        #[arg(long)]
+        name: Option<String>,
+    },
     /// Exit 0 when a name is what was asked, else 1
     Test {
         /// It is a directory

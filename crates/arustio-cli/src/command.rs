@@ -3,10 +3,12 @@
 //! Each is a function from a connection and arguments to output and an exit code;
 //! none of them knows how the connection came about.
 
+mod attributes;
 pub(crate) mod bench;
 mod bytes;
 mod conf;
 mod copy;
+mod find;
 mod mounts;
 mod names;
 mod sync;
@@ -39,6 +41,22 @@ pub(crate) async fn fs(
         FsCommand::Free { paths } => names::free(fs, &mut out, &paths).await,
         FsCommand::Mkdir { parents, paths } => names::mkdir(fs, &paths, parents).await,
         FsCommand::Touch { paths } => names::touch(fs, &paths).await,
+        FsCommand::Chmod {
+            recursive,
+            mode,
+            paths,
+        } => attributes::chmod(fs, &paths, &mode, recursive).await,
+        FsCommand::Chown {
+            recursive,
+            owner,
+            paths,
+        } => attributes::chown(fs, &paths, &owner, recursive).await,
+        FsCommand::Chgrp {
+            recursive,
+            group,
+            paths,
+        } => attributes::chgrp(fs, &paths, group, recursive).await,
+        FsCommand::Find { path, name } => find::find(fs, &mut out, &path, name.as_deref()).await,
         FsCommand::Test {
             d,
             f,

@@ -4,6 +4,7 @@
 //! effects are settled before it returns ([`crate::job`]).
 
 pub(crate) mod list;
+mod usage;
 
 use std::sync::Arc;
 

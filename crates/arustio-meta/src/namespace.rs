@@ -39,6 +39,7 @@ mod settings;
 mod state_hash;
 mod tree;
 pub(crate) mod txn;
+mod usage;
 mod verify;
 
 use std::path::Path;

@@ -8,12 +8,15 @@ mod world;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arustio_meta::engine::{EngineKind, Family, KvEngine, KvEngineExt, MemEngine, Scan};
+use arustio_meta::engine::{
+    Batch, Durability, EngineKind, Family, KvEngine, KvEngineExt, MemEngine, Scan,
+};
+use arustio_meta::inspect;
 use arustio_meta::namespace::Namespace;
 use arustio_meta::state_machine::{Entry, LogPosition, ReplicatedTime, StateMachine};
 use arustio_types::meta::credential::{Credential, SecretOptions};
 use arustio_types::meta::mount::{MountCapabilities, MountSpec};
-use arustio_types::meta::{Command, Outcome, RequestContext};
+use arustio_types::meta::{Answer, Command, Outcome, Query, RequestContext};
 use arustio_types::{
     ClusterId, ErrorKind, FsPath, Incarnation, LogIndex, MountId, RequestId, SessionId,
 };
@@ -431,4 +434,140 @@ fn n4_a_large_directory_moves_at_once_and_its_objects_follow_step_by_step() {
         assert_eq!((old.content, &old.source), (new.content, &new.source));
     }
     assert!(world.run("c1 expand e1").contains("superseded"));
+
+/// Adds up the parts of an answer about usage.
+fn used(namespace: &Namespace, of: &str) -> (u64, u64, u64, usize) {
+    let (mut files, mut directories, mut bytes, mut parts) = (0, 0, 0, 0);
+    let mut after = None;
+    loop {
+        let asked = Query::Usage {
+            path: path(of),
+            after,
+        };
+        let Answer::Usage(part) = namespace.query(asked).unwrap() else {
+            panic!("no usage of {of}");
+        };
+        files += part.files;
+        directories += part.directories;
+        bytes += part.bytes;
+        parts += 1;
+        match part.next {
+            Some(next) => after = Some(next),
+            None => return (files, directories, bytes, parts),
+        }
+    }
+}
+
+#[test]
+fn n4_usage_of_many_names_comes_in_parts_and_counts_each_once() {
+    let mut world = World::default();
+    world.run("c1 mount /data mem://b");
+    let names = |kind: &str, range: std::ops::Range<usize>| {
+        range
+            .map(|at| format!("n{at:05}{kind}"))
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
+    for at in 0..9 {
+        let (from, to) = (at * 1_000, (at + 1) * 1_000);
+        let files = names("=V", from..to - 10);
+        let range = format!("from=n{from:05} to=n{to:05}");
+        world.run(&format!("c1 merge /data {files} {range}"));
+    }
+    world.run(&format!("c1 merge /data/ {} from=o to=p", "o1/ o2/"));
+    world.run("c1 merge /data/o1 x=X1 deep/");
+    world.run("c1 merge /data/o1/deep y=Y1");
+    let (files, directories, bytes, parts) = used(&world.namespace, "/data");
+    assert_eq!((files, directories), (9 * 990 + 2, 4));
+    assert_eq!(bytes, files * 3);
+    assert!(parts > 2, "{parts} parts");
+    let verified = world.namespace.verify().unwrap();
+    assert!(verified.is_sound(), "{:?}", verified.problems);
+}
+
+#[test]
+fn a_check_finds_what_is_broken_and_says_where() {
+    let mut world = World::default();
+    for line in [
+        "c1 mount /data mem://b",
+        "c1 merge /data a=A1 d/",
+        "c1 merge /data/d x=X1",
+        "c1 begin /data/n proof=/data/n",
+        "c1 rm /data/a",
+        "node 77 127.0.0.1:7001 1",
+    ] {
+        world.run(line);
+    }
+    let number = |raw: u64| raw.to_be_bytes().to_vec();
+    let tagged = |tag: u8, raw: u64| [&[tag][..], &raw.to_be_bytes()].concat();
+    let named = |parent: u64, name: &str| [&number(parent)[..], name.as_bytes()].concat();
+    let d = 4;
+    let breaks: [(&str, Batch, &str); 9] = [
+        (
+            "a name",
+            deleting(Family::Dentries, named(d, "x")),
+            "/data/d (inode 4): it counts 1 names",
+        ),
+        (
+            "an inode",
+            deleting(Family::Inodes, number(5)),
+            "its name \"x\" leads nowhere",
+        ),
+        (
+            "a directory",
+            deleting(Family::Inodes, number(d)),
+            "it holds names and is no directory",
+        ),
+        (
+            "an intent's index",
+            deleting(Family::Intents, tagged(0, 1)),
+            "intents has 1 entries",
+        ),
+        (
+            "an effect's index",
+            deleting(Family::Effects, tagged(0, 1)),
+            "effects has 1 entries",
+        ),
+        (
+            "a mount",
+            deleting(Family::Mounts, number(1)),
+            "it is the mount point of 1, which is gone",
+        ),
+        (
+            "a session",
+            deleting(Family::Sessions, tagged(0, 1)),
+            "which is gone",
+        ),
+        (
+            "the counters",
+            deleting(Family::Meta, b"counters".to_vec()),
+            "the next one will be numbered",
+        ),
+        (
+            "a node",
+            deleting(Family::Nodes, tagged(0, 1)),
+            "1 data folders lead to 0 block nodes",
+        ),
+    ];
+    for (what, batch, expected) in breaks {
+        let engine = world.engine.after_crash(usize::MAX);
+        engine.write(batch, Durability::Buffered).unwrap();
+        let found = inspect::verify(&engine).unwrap();
+        let told: Vec<String> = found.problems.iter().map(ToString::to_string).collect();
+        assert!(
+            told.iter().any(|one| one.contains(expected)),
+            "{what}: {told:#?}"
+        );
+        let sum = told
+            .iter()
+            .any(|one| one.contains("the sum over the state"));
+        assert!(sum, "{what}: {told:#?}");
+    }
+    assert!(world.namespace.verify().unwrap().is_sound());
+}
+
+fn deleting(family: Family, at: Vec<u8>) -> Batch {
+    let mut batch = Batch::new();
+    batch.delete(family, at);
+    batch
 }

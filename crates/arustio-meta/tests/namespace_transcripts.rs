@@ -88,5 +88,6 @@ transcripts! {
     p4_takeover
     u3_hostile_keys
     u4_settling
+    usage
     settings_and_nodes
 }

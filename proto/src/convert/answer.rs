@@ -2,13 +2,13 @@
 
 use arustio_types::cluster::{ClusterView, NodeInfo};
 use arustio_types::meta::Answer;
-use arustio_types::meta::query::{Absent, DetachedFile, Page};
-use arustio_types::{ClusterId, Incarnation, InodeId, LogIndex, MountId, NodeId};
+use arustio_types::meta::query::{Absent, DetachedFile, MAX_UNLOADED, Page, UsagePart};
+use arustio_types::{ClusterId, FsPath, Incarnation, InodeId, LogIndex, MountId, NodeId};
 
 use super::ConvertError;
 use super::field::{
-    MAX_LIST, MAX_TEXT, bits, list, message, messages, optional, path, required, required_bits,
-    text,
+    MAX_LIST, MAX_TEXT, bits, bounded, list, message, messages, optional, path, required,
+    required_bits, text,
 };
 use crate::meta::v1 as wire;
 
@@ -45,6 +45,7 @@ impl From<&Answer> for wire::Answer {
                 files: messages(files),
                 next: next.map(InodeId::get),
             }),
+            Answer::Usage(part) => Kind::Usage(part.into()),
             Answer::ClusterView(view) => Kind::ClusterView(view.into()),
             Answer::Identity {
                 cluster,
@@ -88,6 +89,7 @@ impl TryFrom<wire::Answer> for Answer {
                 files: list(detached.files, MAX_LIST, "detached.files")?,
                 next: detached.next.map(InodeId::new),
             },
+            Kind::Usage(part) => Self::Usage(part.try_into()?),
             Kind::ClusterView(view) => Self::ClusterView(view.try_into()?),
             Kind::Identity(identity) => Self::Identity {
                 cluster: ClusterId::new(required_bits(identity.cluster, "identity.cluster")?),
@@ -95,6 +97,39 @@ impl TryFrom<wire::Answer> for Answer {
                 applied: LogIndex::new(identity.applied),
             },
             Kind::Refused(refusal) => Self::Refused(refusal.try_into()?),
+        })
+    }
+}
+
+impl From<&UsagePart> for wire::UsageAnswer {
+    fn from(part: &UsagePart) -> Self {
+        let text = |path: &FsPath| path.as_str().to_owned();
+        Self {
+            files: part.files,
+            directories: part.directories,
+            bytes: part.bytes,
+            unloaded: part.unloaded.iter().map(text).collect(),
+            next: part.next.as_ref().map(text),
+            position: part.position.get(),
+        }
+    }
+}
+
+impl TryFrom<wire::UsageAnswer> for UsagePart {
+    type Error = ConvertError;
+    fn try_from(part: wire::UsageAnswer) -> Result<Self, ConvertError> {
+        bounded(part.unloaded.len(), MAX_UNLOADED, "usage.unloaded")?;
+        let unloaded = part.unloaded.iter();
+        let next = part.next.as_ref();
+        Ok(Self {
+            files: part.files,
+            directories: part.directories,
+            bytes: part.bytes,
+            unloaded: unloaded
+                .map(|dir| path(dir, "usage.unloaded"))
+                .collect::<Result<_, _>>()?,
+            next: next.map(|next| path(next, "usage.next")).transpose()?,
+            position: LogIndex::new(part.position),
         })
     }
 }

@@ -35,6 +35,10 @@ impl From<&Query> for wire::Query {
                 after: after.map(InodeId::get),
                 limit: wire_limit(*limit),
             }),
+            Query::Usage { path, after } => Kind::Usage(wire::QueryUsage {
+                path: path.as_str().to_owned(),
+                after: after.as_ref().map(|after| after.as_str().to_owned()),
+            }),
             Query::ClusterView => Kind::ClusterView(wire::QueryClusterView {}),
             Query::Identity => Kind::Identity(wire::QueryIdentity {}),
         };
@@ -73,6 +77,13 @@ impl TryFrom<wire::Query> for Query {
                 root: InodeId::new(detached.root),
                 after: detached.after.map(InodeId::new),
                 limit: limit(detached.limit),
+            },
+            Kind::Usage(usage) => Self::Usage {
+                path: path(&usage.path, "usage.path")?,
+                after: usage
+                    .after
+                    .map(|after| path(&after, "usage.after"))
+                    .transpose()?,
             },
             Kind::ClusterView(_) => Self::ClusterView,
             Kind::Identity(_) => Self::Identity,

@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 
 use arustio_client::{
     CreateOptions, DeleteOptions, FileSystem, FsError, ListOptions, MkdirOptions, RenameOptions,
-    StatOptions, UsageOptions,
+    StatOptions, Usage, UsageOptions,
 };
 use arustio_types::meta::command::AttributeChange;
 use arustio_types::meta::status::FileStatus;
@@ -340,23 +340,32 @@ pub(crate) async fn du(
         if !summary {
             let mut entries = fs.list(&path, ListOptions::default());
             while let Some(entry) = entries.try_next().await? {
-                if entry.path != path {
-                    du_line(fs, out, &entry.path, human).await?;
+                if entry.path == path {
+                    continue;
                 }
+                let usage = usage_of(fs, &entry).await?;
+                du_line(out, &entry.path, &usage, human)?;
             }
         }
-        du_line(fs, out, &path, human).await?;
+        let usage = fs.usage(&path, UsageOptions::default()).await?;
+        du_line(out, &path, &usage, human)?;
     }
     Ok(0)
 }
 
-async fn du_line(
-    fs: &dyn FileSystem,
-    out: &mut Output,
-    path: &FsPath,
-    human: bool,
-) -> Result<(), FsError> {
-    let usage = fs.usage(path, UsageOptions::default()).await?;
+/// A file says of itself what it takes.
+async fn usage_of(fs: &dyn FileSystem, entry: &FileStatus) -> Result<Usage, FsError> {
+    if entry.is_dir() {
+        return fs.usage(&entry.path, UsageOptions::default()).await;
+    }
+    Ok(Usage {
+        files: 1,
+        directories: 0,
+        bytes: entry.size,
+    })
+}
+
+fn du_line(out: &mut Output, path: &FsPath, usage: &Usage, human: bool) -> Result<(), FsError> {
     if out.is_json() {
         return out.object(&json!({
             "path": path.as_str(),

@@ -21,7 +21,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::Knowledge;
 use crate::client::Client;
 use crate::error::{FsError, Result};
-use crate::fs::{ListOptions, Usage};
+use crate::fs::ListOptions;
 use crate::sync::listing::DirWalk;
 use crate::sync::order::settled_below;
 use crate::sync::{LookDir, Ticket, Turn};
@@ -56,25 +56,6 @@ impl Client {
             Some((entry, (receiver, task)))
         })
         .boxed()
-    }
-
-    /// Counts by walking.
-    pub(crate) async fn usage(self: &Arc<Self>, path: &FsPath) -> Result<Usage> {
-        let mut usage = Usage::default();
-        if self.stat(path, Knowledge::Fresh).await?.is_dir() {
-            usage.directories = 1;
-        }
-        let mut entries = self.list(path.clone(), ListOptions { recursive: true });
-        while let Some(entry) = entries.next().await {
-            let entry = entry?;
-            if entry.is_dir() {
-                usage.directories += 1;
-            } else {
-                usage.files += 1;
-                usage.bytes += entry.size;
-            }
-        }
-        Ok(usage)
     }
 }
 

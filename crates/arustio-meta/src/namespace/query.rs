@@ -6,13 +6,13 @@ use arustio_types::meta::command::{Owed, Refusal};
 use arustio_types::meta::credential::SecretOptions;
 use arustio_types::meta::effect::{Effect, EffectKind};
 use arustio_types::meta::intent::Intent;
-use arustio_types::meta::query::{Absent, Answer, DetachedFile, MAX_PAGE, Page, Query};
+use arustio_types::meta::query::{Absent, Answer, DetachedFile, MAX_PAGE, Page, Query, UsagePart};
 use arustio_types::meta::setting::PathConf;
 use arustio_types::{ErrorKind, FsPath, InodeId, MountId, UfsKey};
 
 use super::resolve::{self, Found, Missing, Place, Under};
 use super::txn::{Read, Txn};
-use super::{effect, inode, mount_table, nodes, settings, tree};
+use super::{effect, inode, mount_table, nodes, settings, tree, usage};
 use crate::engine::record::{IdentityRecord, Record};
 use crate::engine::{Family, key};
 use crate::state_machine::Applied;
@@ -38,6 +38,7 @@ pub(crate) fn query(view: &View<'_>, query: &Query) -> Read<Answer> {
         }),
         Query::Pending { after, limit } => pending(view, *after, *limit),
         Query::Detached { root, after, limit } => detached(view, *root, *after, *limit),
+        Query::Usage { path, after } => usage(view, path, after.as_ref()),
         Query::ClusterView => Ok(Answer::ClusterView(nodes::view(&view.txn)?)),
         Query::Identity => Ok(Answer::Identity {
             cluster: view.identity.cluster,
@@ -53,6 +54,17 @@ fn stat(view: &View<'_>, path: &FsPath) -> Read<Answer> {
             let conf = settings::effective(&view.txn, path)?;
             Answer::Status(inode::status(&place, &conf, view.identity.incarnation))
         }
+        Found::Missing(missing) => absent(view, &missing),
+        Found::Blocked(file) => Answer::Refused(resolve::blocked(path, &file)),
+    })
+}
+
+fn usage(view: &View<'_>, path: &FsPath, after: Option<&FsPath>) -> Read<Answer> {
+    Ok(match resolve::find(&view.txn, path)? {
+        Found::Here(place) => Answer::Usage(UsagePart {
+            position: view.applied.position.index,
+            ..usage::part(&view.txn, place, after)?
+        }),
         Found::Missing(missing) => absent(view, &missing),
         Found::Blocked(file) => Answer::Refused(resolve::blocked(path, &file)),
     })

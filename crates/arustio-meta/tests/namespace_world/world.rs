@@ -170,7 +170,7 @@ impl World {
                 address: words.at(2).to_owned(),
                 weight: words.at(3).parse().unwrap(),
             }),
-            "stat" | "ls" | "mounts" | "pending" | "detached" | "get-conf" | "nodes" => {
+            "stat" | "ls" | "du" | "mounts" | "pending" | "detached" | "get-conf" | "nodes" => {
                 self.ask(&words)
             }
             client => self.command(client, &words),
@@ -427,6 +427,10 @@ impl World {
                 limit: words
                     .number("limit")
                     .map_or(1_000, |n| usize::try_from(n).unwrap()),
+            },
+            "du" => Query::Usage {
+                path: path(words.at(1)),
+                after: words.value("after").map(path),
             },
             "get-conf" => Query::Conf {
                 path: path(words.at(1)),
@@ -762,6 +766,15 @@ fn tell_answer(answer: &Answer) -> String {
                 own.entries(),
                 effective.entries()
             )
+        }
+        Answer::Usage(part) => {
+            let unloaded = part.unloaded.iter().map(|dir| format!("not loaded: {dir}"));
+            let more = part.next.iter().map(|next| format!("more after {next}"));
+            let sums = format!(
+                "{} files, {} directories, {} bytes",
+                part.files, part.directories, part.bytes
+            );
+            lines([sums].into_iter().chain(unloaded).chain(more))
         }
         Answer::ClusterView(view) => {
             let nodes = view

@@ -71,6 +71,13 @@ pub enum Query {
         /// At most so many.
         limit: usize,
     },
+    /// What lies at and below a path, a bounded part of it.
+    Usage {
+        /// Which.
+        path: FsPath,
+        /// What was counted up to here is left out: the `next` of the part before.
+        after: Option<FsPath>,
+    },
     /// The block nodes.
     ClusterView,
     /// Who answers, and how far it has applied.
@@ -120,6 +127,8 @@ pub enum Answer {
         /// More follow after this inode.
         next: Option<InodeId>,
     },
+    /// A part of what lies at and below a path.
+    Usage(UsagePart),
     /// The block nodes.
     ClusterView(ClusterView),
     /// Who answers.
@@ -159,6 +168,27 @@ pub struct Page {
     pub entries: Vec<FileStatus>,
     /// Ask for names after this one; `None` at the end.
     pub next: Option<String>,
+    /// The position of the answer.
+    pub position: LogIndex,
+}
+
+/// Directories that one [`UsagePart`] names because they are not loaded.
+pub const MAX_UNLOADED: usize = 64;
+
+/// A part of what lies at and below a path; the parts together are all of it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct UsagePart {
+    /// Files.
+    pub files: u64,
+    /// Directories, the path itself included.
+    pub directories: u64,
+    /// Bytes of the files.
+    pub bytes: u64,
+    /// Directories whose names in the UFS are not all known here; what is missing of them
+    /// is not counted. At most [`MAX_UNLOADED`].
+    pub unloaded: Vec<FsPath>,
+    /// Ask for the part after this path; `None` at the end.
+    pub next: Option<FsPath>,
     /// The position of the answer.
     pub position: LogIndex,
 }
