@@ -437,9 +437,21 @@ pub enum BenchCommand {
         /// Clients at once
         #[arg(long, default_value_t = 64)]
         clients: usize,
+        /// Connections that the clients share [default: one for every 16 clients]
+        #[arg(long)]
+        connections: Option<usize>,
+        /// Entries of each directory that is listed or renamed, made first
+        #[arg(long, default_value_t = 10)]
+        files: usize,
         /// For so long
         #[arg(long, default_value = "5s")]
         duration: String,
+        /// Stop each client after so many operations, if that comes first
+        #[arg(long)]
+        count: Option<u64>,
+        /// Leave what was made; otherwise it is removed, in the background as well
+        #[arg(long)]
+        keep: bool,
         /// A directory that may be written
         path: OsString,
     },
@@ -448,10 +460,16 @@ pub enum BenchCommand {
 /// What `bench meta` does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum MetaOp {
-    /// Linearizable stat of one file.
+    /// Linearizable stat of one directory
     Stat,
-    /// Durable creation of directories outside mounts.
+    /// Durable creation: makes directories, since outside mounts there is nothing else;
+    /// under a mount each owes the store a marker, which is then measured with it
     Create,
-    /// A page of a directory.
+    /// Each client moves a directory of its own there and back; its entries (--files)
+    /// are directories too
+    Rename,
+    /// Lists a directory with --files entries, to its end
     List,
+    /// 80 of 100 stat, 10 list, 7 create, 3 rename
+    Mix,
 }

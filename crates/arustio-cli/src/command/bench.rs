@@ -3,8 +3,9 @@
 //! Each prints one result: a rate, latencies where single requests are what counts,
 //! and the CPU time of this process, since client and servers often share a machine.
 //! With `--json` one object per line: `workload`, `params`, `rate`, `unit`, `p50_us`,
-//! `p99_us`, `p999_us`, `seconds`, `cpu_s`, `peak_rss`. Fields are added, never
-//! renamed.
+//! `p99_us`, `p999_us`, `seconds`, `cpu_s`, `peak_rss`; `cpu_us_per_op` where operations
+//! are counted, of what was measured without what was made ready for it. Fields are
+//! added, never renamed.
 
 mod data;
 mod meta;
@@ -30,6 +31,8 @@ struct Measured {
     amount: u64,
     unit: &'static str,
     elapsed: Duration,
+    /// CPU time of this process in `elapsed`, where single operations are what counts.
+    cpu: Option<Duration>,
     /// Of single requests, in microseconds.
     latencies: Vec<u32>,
 }
@@ -37,6 +40,12 @@ struct Measured {
 impl Measured {
     fn rate(&self) -> f64 {
         self.amount as f64 / self.elapsed.as_secs_f64().max(1e-9)
+    }
+
+    /// CPU time of this process for one operation, in microseconds.
+    fn cpu_micros(&self) -> Option<f64> {
+        let micros = self.cpu?.as_secs_f64() * 1e6;
+        Some(micros / self.amount.max(1) as f64)
     }
 
     /// The latency below which a share of the requests stayed.
@@ -60,6 +69,7 @@ impl Measured {
                 "p999_us": self.quantile(0.999),
                 "seconds": self.elapsed.as_secs_f64(),
                 "cpu_s": cost.cpu.as_secs_f64(),
+                "cpu_us_per_op": self.cpu_micros(),
                 "peak_rss": cost.peak_rss,
             }));
         }
@@ -67,12 +77,17 @@ impl Measured {
             "B/s" => format!("{}/s", ByteSize(self.rate() as u64).human()),
             _ => format!("{:.0} {}", self.rate(), self.unit),
         };
-        let latency = match (self.quantile(0.5), self.quantile(0.99)) {
-            (Some(p50), Some(p99)) => format!(", p50 {p50} us, p99 {p99} us"),
+        let quantiles = [0.5, 0.99, 0.999].map(|share| self.quantile(share));
+        let latency = match quantiles {
+            [Some(p50), Some(p99), Some(p999)] => {
+                format!(", p50 {p50} us, p99 {p99} us, p999 {p999} us")
+            }
             _ => String::new(),
         };
+        let each = self.cpu_micros();
+        let each = each.map_or_else(String::new, |each| format!(" ({each:.0} us each)"));
         out.line(&format!(
-            "{} {}: {rate}{latency}; {:.2} s, CPU {:.2} s, peak memory {}",
+            "{} {}: {rate}{latency}; {:.2} s, CPU {:.2} s{each}, peak memory {}",
             self.workload,
             self.params,
             self.elapsed.as_secs_f64(),
@@ -125,13 +140,23 @@ pub(crate) async fn run(
         BenchCommand::Meta {
             op,
             clients,
+            connections,
+            files,
             duration,
+            count,
+            keep,
             path,
         } => {
             let plan = meta::Plan {
                 op,
                 directory: fs_path(&path)?,
                 clients: at_least_one(clients, "clients")?,
+                connections: connections
+                    .map(|number| at_least_one(number, "connections"))
+                    .transpose()?,
+                files,
+                count,
+                keep,
                 duration: parse_duration(&duration).map_err(invalid)?,
             };
             meta::run(connection, plan).await?
@@ -176,10 +201,12 @@ mod tests {
             amount: 100,
             unit: "op/s",
             elapsed: Duration::from_secs(2),
+            cpu: Some(Duration::from_millis(1)),
             latencies: (1..=100).collect(),
         };
         assert_eq!(measured.quantile(0.0), Some(1));
         assert_eq!(measured.quantile(1.0), Some(100));
         assert!((measured.rate() - 50.0).abs() < 1e-9);
+        assert_eq!(measured.cpu_micros(), Some(10.0));
     }
 }

@@ -76,6 +76,7 @@ pub(super) async fn read(
         amount: done.iter().map(|(bytes, _)| bytes).sum(),
         unit: "B/s",
         elapsed,
+        cpu: None,
         latencies: done.into_iter().flat_map(|(_, l)| l).collect(),
     })
 }
@@ -159,6 +160,7 @@ pub(super) async fn write(connection: &Connection, plan: WritePlan) -> Result<Me
         amount: plan.bytes * plan.streams as u64,
         unit: "B/s",
         elapsed,
+        cpu: None,
         latencies: Vec::new(),
     })
 }
