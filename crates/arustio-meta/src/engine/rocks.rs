@@ -30,8 +30,9 @@ use parking_lot::{Mutex, RwLock};
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::properties::{CUR_SIZE_ALL_MEM_TABLES, LIVE_SST_FILES_SIZE};
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType,
-    DBRecoveryMode, FlushOptions, LogLevel, Options, ReadOptions, WriteBatch, WriteOptions,
+    BlockBasedOptions, BottommostLevelCompaction, Cache, ColumnFamily, ColumnFamilyDescriptor,
+    CompactOptions, DB, DBCompressionType, DBRecoveryMode, FlushOptions, LogLevel, Options,
+    ReadOptions, WriteBatch, WriteOptions,
 };
 use serde::{Deserialize, Serialize};
 
@@ -130,6 +131,20 @@ impl RocksEngine {
             exclusive: Mutex::new(()),
             _lock: lock,
         })
+    }
+
+    /// Rewrites every family as one level without what was replaced or deleted. Blocks for
+    /// as long as that takes; for tools and measurements, never for a server at work.
+    pub fn compact(&self) -> Result<(), EngineError> {
+        self.settle()?;
+        let db = self.db()?;
+        let mut options = CompactOptions::default();
+        options.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
+        for family in self.kind.families() {
+            let handle = self.family(&db, *family)?;
+            db.compact_range_cf_opt(handle, None::<&[u8]>, None::<&[u8]>, &options);
+        }
+        Ok(())
     }
 
     fn db(&self) -> Result<Arc<DB>, EngineError> {

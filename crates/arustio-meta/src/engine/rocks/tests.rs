@@ -119,3 +119,33 @@ fn a_database_that_is_gone_is_not_replaced_by_an_empty_one() {
     let error = open(EngineKind::State, scratch.path()).unwrap_err();
     assert!(matches!(error, EngineError::Corrupt { .. }), "{error}");
 }
+
+#[test]
+fn compaction_leaves_what_is_there_and_nothing_else() {
+    let scratch = tempfile::tempdir().unwrap();
+    let engine = open(EngineKind::State, scratch.path()).unwrap();
+    let numbers = 0..20_000u32;
+    for number in numbers.clone() {
+        let mut batch = Batch::new();
+        batch.put(Family::Inodes, number.to_be_bytes(), [7; 64]);
+        engine.write(batch, Durability::Buffered).unwrap();
+    }
+    engine.settle().unwrap();
+    let full = engine.approximate_size(Family::Inodes).unwrap();
+    let mut batch = Batch::new();
+    for number in numbers.skip(10) {
+        batch.delete(Family::Inodes, number.to_be_bytes());
+    }
+    engine.write(batch, Durability::Buffered).unwrap();
+    engine.compact().unwrap();
+    let left = engine.approximate_size(Family::Inodes).unwrap();
+    assert!(left < full / 10, "{left} of {full}");
+    assert_eq!(
+        engine.get(Family::Inodes, &9u32.to_be_bytes()).unwrap(),
+        Some(vec![7; 64])
+    );
+    assert_eq!(
+        engine.get(Family::Inodes, &10u32.to_be_bytes()).unwrap(),
+        None
+    );
+}
