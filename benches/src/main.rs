@@ -6,6 +6,12 @@
 //! interquartile range over the median. A figure from another run is no argument.
 #![forbid(unsafe_code)]
 
+mod append;
+mod echo;
+mod engine;
+mod etcd;
+mod load;
+mod loader;
 mod loopback;
 mod plain;
 mod report;
@@ -29,9 +35,9 @@ struct Args {
     /// One JSON object per line, nothing else
     #[arg(long)]
     json: bool,
-    /// Rounds of ours and the limit in turn
-    #[arg(long, default_value_t = 5)]
-    rounds: usize,
+    /// How long and how large
+    #[command(flatten)]
+    pace: rows::Pace,
     /// The limit's own program, run in a process of its own
     #[command(subcommand)]
     limit: Option<Limit>,
@@ -46,6 +52,17 @@ enum Limit {
     /// One TCP connection over loopback
     #[command(subcommand)]
     Loopback(loopback::Loopback),
+    /// A unary call that does nothing
+    #[command(subcommand)]
+    Echo(echo::Echo),
+    /// Load on etcd
+    #[command(subcommand)]
+    Etcd(etcd::EtcdLoad),
+    /// Synced appends
+    Append(append::Append),
+    /// The state engine of a server that has ended
+    #[command(subcommand)]
+    Engine(engine::Engine),
 }
 
 #[tokio::main]
@@ -54,7 +71,11 @@ async fn main() -> ExitCode {
     let ended = match args.limit {
         Some(Limit::Plain(plain)) => plain::run(plain).await,
         Some(Limit::Loopback(end)) => loopback::run(end).await,
-        None => rows::run(args.bin_dir, args.row.as_deref(), args.rounds, args.json).await,
+        Some(Limit::Echo(end)) => echo::run(end).await,
+        Some(Limit::Etcd(load)) => etcd::run(load).await,
+        Some(Limit::Append(append)) => append::run(&append),
+        Some(Limit::Engine(engine)) => engine::run(&engine),
+        None => rows::run(args.bin_dir, args.row.as_deref(), args.pace, args.json).await,
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,

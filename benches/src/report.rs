@@ -31,6 +31,8 @@ pub(crate) struct Line {
     pub(crate) spread: f64,
     /// CPU of client and servers together, where it was measured.
     pub(crate) cpu_s_per_gib: Option<f64>,
+    /// The same for one operation, in microseconds.
+    pub(crate) cpu_us_per_op: Option<f64>,
     /// Below it the row fails.
     pub(crate) floor: Option<f64>,
     /// What we want.
@@ -64,6 +66,7 @@ impl Line {
             ratio: None,
             spread: 0.0,
             cpu_s_per_gib: None,
+            cpu_us_per_op: None,
             floor: None,
             goal: None,
             unmeasurable: false,
@@ -109,9 +112,11 @@ impl Line {
             (Some(name), Some(limit)) => format!(" of {name} {}", human(limit, self.unit)),
             _ => String::new(),
         };
-        let cpu = self
-            .cpu_s_per_gib
-            .map_or_else(String::new, |cpu| format!("  {cpu:.2} CPU s/GiB"));
+        let cpu = match (self.cpu_s_per_gib, self.cpu_us_per_op) {
+            (Some(cpu), _) => format!("  {cpu:.2} CPU s/GiB"),
+            (None, Some(cpu)) => format!("  {cpu:.1} CPU us/op"),
+            (None, None) => String::new(),
+        };
         let verdict = if self.failed() { "  FAILED" } else { "" };
         format!(
             "row {:>2} {:<16} {rate}{ratio}{limit}{cpu}{verdict}  {}",
@@ -124,6 +129,7 @@ fn human(value: f64, unit: &str) -> String {
     match unit {
         "B/s" => format!("{:.0} MB/s", value / 1e6),
         "B" => format!("{:.1} MiB", value / f64::from(1 << 20)),
+        "op/s" | "entries/s" => format!("{value:.0} {unit}"),
         unit => format!("{value:.3} {unit}"),
     }
 }

@@ -2,27 +2,53 @@
 
 mod bytes;
 mod meta;
+mod names;
 mod start;
 
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
+use clap::Args;
 
 use crate::report::Line;
 use crate::stage::Stage;
 
 /// Rows that can be measured, in the order of the table.
-const ROWS: [&str; 6] = ["4", "7", "8", "9", "16", "memory"];
+const ROWS: [&str; 9] = ["4", "7", "8", "9", "10", "11", "12", "16", "memory"];
+
+/// How long and how large.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct Pace {
+    /// Rounds of ours and the limit in turn; below 5 the spread says little
+    #[arg(long, default_value_t = 5)]
+    pub(crate) rounds: usize,
+    /// Seconds of one measurement of rows 8 and 9
+    #[arg(long, default_value_t = 2.0)]
+    pub(crate) seconds: f64,
+    /// How many times as large rows 10 to 12 are
+    #[arg(long, default_value_t = 1)]
+    pub(crate) scale: u64,
+}
+
+impl Pace {
+    /// Milliseconds of one measurement.
+    fn millis(self) -> u64 {
+        (self.seconds * 1e3) as u64
+    }
+}
 
 /// Measures one row or all, prints the lines, and fails when one of them failed.
 pub(crate) async fn run(
     bin_dir: Option<PathBuf>,
     row: Option<&str>,
-    rounds: usize,
+    pace: Pace,
     json: bool,
 ) -> Result<()> {
     let bin_dir = bin_dir.context("--bin-dir is missing")?;
+    if pace.rounds == 0 || pace.scale == 0 || pace.seconds.is_nan() || pace.seconds < 0.1 {
+        bail!("--rounds and --scale must be at least 1, --seconds at least 0.1");
+    }
     let rows: Vec<&str> = match row {
         Some(row) if ROWS.contains(&row) => vec![row],
         Some(row) => bail!("row {row:?} is not measured yet; known are {ROWS:?}"),
@@ -30,7 +56,7 @@ pub(crate) async fn run(
     };
     let (mut failed, mut lines) = (Vec::new(), Vec::new());
     for row in rows {
-        for line in measure(&bin_dir, row, rounds.max(5)).await? {
+        for line in measure(&bin_dir, row, pace).await? {
             if line.failed() {
                 failed.push(line.row);
             }
@@ -58,14 +84,21 @@ fn keep(lines: &str) -> Result<()> {
     std::fs::write(&file, lines).with_context(|| format!("cannot write {}", file.display()))
 }
 
-async fn measure(bin_dir: &Path, row: &str, rounds: usize) -> Result<Vec<Line>> {
-    let stage = Stage::start(bin_dir).await?;
+async fn measure(bin_dir: &Path, row: &str, pace: Pace) -> Result<Vec<Line>> {
+    let settings: &[(&str, &str)] = match row {
+        "12" => &names::SMALL_MEMORY,
+        _ => &[],
+    };
+    let mut stage = Stage::start(bin_dir, settings).await?;
     let measured = match row {
-        "4" => bytes::cold_read(&stage, rounds).await,
-        "7" => bytes::write(&stage, rounds).await,
-        "8" => meta::stat(&stage).await,
-        "9" => meta::create(&stage).await,
-        "16" => start::start_up(&stage, rounds).await,
+        "4" => bytes::cold_read(&stage, pace.rounds).await,
+        "7" => bytes::write(&stage, pace.rounds).await,
+        "8" => meta::stat(&stage, pace).await,
+        "9" => meta::create(&stage, pace).await,
+        "10" => names::rename(&stage, pace).await,
+        "11" => names::list(&mut stage, pace).await,
+        "12" => names::size(&mut stage, pace).await,
+        "16" => start::start_up(&stage, pace.rounds).await,
         _ => bytes::memory(&stage).await,
     };
     let stopped = stage.stop().await;

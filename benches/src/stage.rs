@@ -10,6 +10,8 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::Command;
 
+use crate::loader::Loader;
+
 /// The bucket that is mounted at `/data`.
 pub(crate) const BUCKET: &str = "bench";
 
@@ -21,7 +23,8 @@ pub(crate) struct Stage {
     endpoint: String,
     cli: Cli,
     s3: Process,
-    server: Process,
+    /// `None` while its data is looked at.
+    server: Option<Process>,
 }
 
 /// What a command that is watched did.
@@ -39,14 +42,14 @@ pub(crate) struct Watched {
 
 impl Stage {
     /// Starts everything and mounts the bucket.
-    pub(crate) async fn start(bin_dir: &Path) -> Result<Self> {
+    pub(crate) async fn start(bin_dir: &Path, settings: &[(&str, &str)]) -> Result<Self> {
         let folder = tempfile::Builder::new()
             .prefix("arustio-bench-")
             .tempdir()?;
         let data = folder.path().join("s3");
         let (s3, endpoint) = processes::start_s3(S3Choice::Builtin, bin_dir, &data, BUCKET).await?;
-        let (server, address) =
-            processes::start_server(bin_dir, &folder.path().join("server")).await?;
+        let data = folder.path().join("server");
+        let (server, address) = processes::start_server_with(bin_dir, &data, settings).await?;
         let cli = Cli::new(bin_dir, &address, folder.path());
         let options = [
             format!("access_key_id={ACCESS_KEY}"),
@@ -66,13 +69,49 @@ impl Stage {
             endpoint,
             cli,
             s3,
-            server,
+            server: Some(server),
         })
     }
 
     /// The command line.
     pub(crate) fn cli(&self) -> &Cli {
         &self.cli
+    }
+
+    /// A client of the metadata service alone.
+    pub(crate) async fn loader(&self) -> Result<Loader> {
+        Loader::connect(self.cli.server()).await
+    }
+
+    /// Where the server keeps the namespace.
+    pub(crate) fn state_folder(&self) -> PathBuf {
+        self.path("server").join("meta").join("state")
+    }
+
+    /// Ends the server in order, so that its data can be looked at.
+    pub(crate) async fn stop_server(&mut self) -> Result<()> {
+        match self.server.take() {
+            Some(server) => server.stop().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Starts the server again on its data.
+    pub(crate) async fn start_server(&mut self, settings: &[(&str, &str)]) -> Result<()> {
+        let data = self.path("server");
+        let started = processes::start_server_with(&self.bin_dir, &data, settings);
+        let (server, address) = started.await?;
+        self.cli = Cli::new(&self.bin_dir, &address, self.folder.path());
+        self.server = Some(server);
+        Ok(())
+    }
+
+    /// The server's resident memory now, in bytes.
+    pub(crate) fn server_memory(&self) -> Result<u64> {
+        let id = self.server.as_ref().and_then(Process::id);
+        let path = format!("/proc/{}/status", id.context("the server has ended")?);
+        let status = std::fs::read_to_string(&path)?;
+        memory_line(&status, "VmRSS:").context("no resident memory is told")
     }
 
     /// A path in the private folder.
@@ -89,7 +128,7 @@ impl Stage {
     /// CPU seconds that the servers and all ended commands have used so far.
     pub(crate) fn cpu_seconds(&self) -> Result<f64> {
         let mut ticks = cpu_ticks("self", 15..17)?;
-        for server in [&self.server, &self.s3] {
+        for server in self.server.iter().chain([&self.s3]) {
             let id = server.id().context("a server ended")?;
             ticks += cpu_ticks(&id.to_string(), 13..15)?;
         }
@@ -162,7 +201,9 @@ impl Stage {
 
     /// Ends everything.
     pub(crate) async fn stop(self) -> Result<()> {
-        self.server.stop().await?;
+        if let Some(server) = self.server {
+            server.stop().await?;
+        }
         self.s3.stop().await?;
         self.folder.close().context("cannot remove the folder")
     }
@@ -173,15 +214,20 @@ async fn peak_memory(pid: u32) -> u64 {
     let mut peak = 0;
     let path = format!("/proc/{pid}/status");
     while let Ok(status) = tokio::fs::read_to_string(&path).await {
-        let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
-        let Some(line) = line else {
+        let Some(bytes) = memory_line(&status, "VmHWM:") else {
             break; // a zombie has no memory any more
         };
-        let kib = line.trim().trim_end_matches("kB").trim().parse::<u64>();
-        peak = peak.max(kib.unwrap_or_default() << 10);
+        peak = peak.max(bytes);
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     peak
+}
+
+/// A line of a process's `status` that states memory, in bytes.
+fn memory_line(status: &str, name: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+    let kib: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
+    Some(kib << 10)
 }
 
 /// Sum of these fields of a process's `stat`, counted from 0: 13 and 14 are its own time in

@@ -100,6 +100,15 @@ pub(crate) struct Bench {
     /// One JSON object a line on stdout, and nothing else
     #[arg(long)]
     json: bool,
+    /// Rounds of ours and the limit in turn
+    #[arg(long)]
+    rounds: Option<usize>,
+    /// Seconds of one measurement of rows 8 and 9
+    #[arg(long)]
+    seconds: Option<f64>,
+    /// How many times as large rows 10 to 12 are
+    #[arg(long)]
+    scale: Option<u64>,
 }
 
 impl Bench {
@@ -120,6 +129,18 @@ impl Bench {
         }
         if self.json {
             flags.push("--json".into());
+        }
+        let numbers = [
+            ("--rounds", self.rounds.map(|number| number.to_string())),
+            ("--seconds", self.seconds.map(|number| number.to_string())),
+            ("--scale", self.scale.map(|number| number.to_string())),
+        ];
+        for (flag, value) in numbers {
+            flags.extend(
+                value
+                    .into_iter()
+                    .flat_map(|value| [flag.into(), value.into()]),
+            );
         }
         flags
     }

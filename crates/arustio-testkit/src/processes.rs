@@ -39,7 +39,8 @@ pub struct Process {
 }
 
 impl Process {
-    fn spawn(name: &'static str, command: &mut Command) -> Result<Self> {
+    /// Starts a command; the name is for messages.
+    pub fn spawn(name: &'static str, command: &mut Command) -> Result<Self> {
         let child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -50,7 +51,7 @@ impl Process {
     }
 
     /// The first line of its output.
-    async fn first_line(&mut self) -> Result<String> {
+    pub async fn first_line(&mut self) -> Result<String> {
         let stdout = self.child.stdout.take().context("its output is taken")?;
         let mut lines = BufReader::new(stdout).lines();
         let line = timeout(START_LIMIT, lines.next_line())
@@ -70,6 +71,12 @@ impl Process {
     /// Its process id.
     pub fn id(&self) -> Option<u32> {
         self.child.id()
+    }
+
+    /// Ends it without asking, and waits until it is gone.
+    pub async fn kill(mut self) -> Result<()> {
+        let killed = self.child.kill().await;
+        killed.with_context(|| format!("cannot end {}", self.name))
     }
 
     /// Asks it to end and waits.
@@ -138,8 +145,8 @@ async fn start_minio(data: &Path, bucket: &str) -> Result<(Process, String)> {
     Ok((process, format!("http://{address}")))
 }
 
-/// MinIO cannot be told to take any free port, so one is asked for first.
-fn free_port() -> Result<u16> {
+/// A port that was free a moment ago, for programs that cannot be told to take any.
+pub fn free_port() -> Result<u16> {
     let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
     Ok(listener.local_addr()?.port())
 }
@@ -194,10 +201,20 @@ pub async fn wait_for_http(endpoint: &str) -> Result<()> {
 
 /// Starts the daemon; returns its gRPC address.
 pub async fn start_server(bin_dir: &Path, data: &Path) -> Result<(Process, String)> {
+    start_server_with(bin_dir, data, &[]).await
+}
+
+/// The same with settings, as variables of the environment.
+pub async fn start_server_with(
+    bin_dir: &Path,
+    data: &Path,
+    settings: &[(&str, &str)],
+) -> Result<(Process, String)> {
     let mut command = Command::new(bin_dir.join("arustio-server"));
     command.args(["--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"]);
     command.arg("--data-dir").arg(data);
     command.env("ARUSTIO_LOG", "warn");
+    command.envs(settings.iter().copied());
     let mut process = Process::spawn("arustio-server", &mut command)?;
     let line = process.first_line().await?;
     let mut words = line.split_whitespace();
