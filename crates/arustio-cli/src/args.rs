@@ -311,6 +311,9 @@ pub struct MountArgs {
     /// Try the UFS and say what it can do; mount nothing
     #[arg(long)]
     pub check: bool,
+    /// Without arguments: what each UFS can do, age of knowledge, options
+    #[arg(short)]
+    pub v: bool,
     /// The mount point
     #[arg(requires = "uri")]
     pub path: Option<OsString>,

@@ -56,6 +56,12 @@ impl FileSystem for ArustioFileSystem {
         Ok(Box::new(writer))
     }
 
+    async fn truncate(&self, path: &FsPath, length: u64) -> Result<()> {
+        self.0.check_open()?;
+        let refused = self.0.truncate(path, length).await;
+        refused.map_err(|error| error.at(path).during("truncate"))
+    }
+
     async fn stat(&self, path: &FsPath, options: StatOptions) -> Result<FileStatus> {
         let knowledge = if options.stale_ok {
             Knowledge::Stale

@@ -58,6 +58,10 @@ pub trait FileSystem: Send + Sync + fmt::Debug {
     /// Opens a name for writing; it appears whole at [`FileWriter::commit`].
     async fn create(&self, path: &FsPath, options: CreateOptions) -> Result<Box<dyn FileWriter>>;
 
+    /// Cuts or extends a file in place. No store can do that: it is refused with
+    /// [`ErrorKind::Unsupported`](arustio_types::ErrorKind::Unsupported) (W6).
+    async fn truncate(&self, path: &FsPath, length: u64) -> Result<()>;
+
     /// What stands under a name.
     async fn stat(&self, path: &FsPath, options: StatOptions) -> Result<FileStatus>;
 

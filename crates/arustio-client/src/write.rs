@@ -25,6 +25,7 @@ use crate::error::{FsError, Result};
 use crate::fs::CreateOptions;
 use crate::job::RunningGuard;
 use crate::metadata::session;
+use crate::names::Knowledge;
 use crate::resolve::Mounted;
 use writer::Writer;
 
@@ -64,6 +65,20 @@ impl Announced {
 }
 
 impl Client {
+    /// An object is written whole (W6); what is wrong with the name comes first.
+    pub(crate) async fn truncate(&self, path: &FsPath, length: u64) -> Result<()> {
+        let status = self.stat(path, Knowledge::Fresh).await?;
+        if status.is_dir() {
+            return Err(FsError::on(
+                ErrorKind::IsADirectory,
+                path,
+                "it is a directory",
+            ));
+        }
+        let instead = format!("write the {length} bytes that it shall have anew, with overwrite");
+        Err(written_whole(path, &instead))
+    }
+
     /// Announces a write.
     pub(crate) async fn create(
         self: &Arc<Self>,
@@ -73,6 +88,11 @@ impl Client {
         if path.is_root() {
             let message = "it is a directory; name a file in it";
             return Err(FsError::on(ErrorKind::IsADirectory, path, message));
+        }
+        if options.append {
+            let instead = "read the file and write it again with what is new, or write what is \
+                           new to a file of its own";
+            return Err(written_whole(path, instead).during("append to"));
         }
         if options.overwrite
             && let Answer::Status(status) = self.ask_stat(path).await?
@@ -120,4 +140,10 @@ impl Client {
         };
         Ok(Writer::new(announced))
     }
+}
+
+/// The refusal of a change in place: stores have objects, and an object is written whole.
+fn written_whole(path: &FsPath, instead: &str) -> FsError {
+    let message = format!("a stored object cannot be changed in place; {instead}");
+    FsError::on(ErrorKind::Unsupported, path, message)
 }

@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::Path;
 
-use arustio_client::{FileSystem, FsError, MountRequest};
-use arustio_types::ErrorKind;
+use arustio_client::{FileSystem, FsError, MountRequest, StatOptions};
 use arustio_types::meta::credential::Credential;
 use arustio_types::meta::mount::MountEntry;
+use arustio_types::{ErrorKind, SystemClock, WallClock as _};
 use serde_json::json;
 
 use crate::args::{MountArgs, UpdateMountArgs};
 use crate::local::{fs_path, local_error};
-use crate::output::{Output, mount_json, printable};
+use crate::output::{Output, age, mount_json, printable};
 
 fn invalid(message: impl Into<String>) -> FsError {
     FsError::new(ErrorKind::InvalidArgument, message)
@@ -71,7 +71,7 @@ pub(crate) async fn mount(
     args: MountArgs,
 ) -> Result<u8, FsError> {
     let (Some(path), Some(uri)) = (args.path, args.uri) else {
-        return list(fs, out, false).await;
+        return list(fs, out, args.v).await;
     };
     let request = MountRequest {
         path: fs_path(&path)?,
@@ -197,9 +197,20 @@ pub(crate) async fn list(
         out.line(&summary(entry))?;
         if verbose {
             details(out, entry)?;
+            out.line(&format!("    looked at: {}", looked_at(fs, entry).await))?;
         }
     }
     Ok(0)
+}
+
+/// How old the knowledge of a mount's root is; asking does not make it younger.
+async fn looked_at(fs: &dyn FileSystem, entry: &MountEntry) -> String {
+    let as_known = StatOptions { stale_ok: true };
+    let status = fs.stat(&entry.spec.path, as_known).await;
+    match status.ok().and_then(|status| status.checked_at) {
+        Some(at) => format!("{} ago", age(SystemClock.now().since(at))),
+        None => "not since the server started".to_owned(),
+    }
 }
 
 fn details(out: &mut Output, entry: &MountEntry) -> Result<(), FsError> {

@@ -19,6 +19,9 @@ pub struct OpenOptions {
 pub struct CreateOptions {
     /// Replace a file that is there; without it the name must be free.
     pub overwrite: bool,
+    /// Add to the file that is there. No store can do that: it is refused with
+    /// `Unsupported` (W6).
+    pub append: bool,
     /// Make missing parents.
     pub parents: bool,
     /// Overrides the path's setting.

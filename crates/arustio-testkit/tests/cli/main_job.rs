@@ -281,6 +281,21 @@ async fn c1_a_secret_is_shown_nowhere() {
 }
 
 #[tokio::test]
+async fn the_mounts_are_listed_with_what_they_can_do_and_the_age_of_what_is_known() {
+    let house = House::mounted().await;
+    let listed = house.run(&["fs", "list", "-v"]).await.ok();
+    assert!(listed.contains("looked at: not since"), "{listed}");
+    house.run(&["fs", "ls", "/data"]).await.ok();
+    for command in [&["fs", "list", "-v"], &["fs", "mount", "-v"]] {
+        let listed = house.run(command).await.ok();
+        for words in ["can: ", "credential: set", "endpoint=", "looked at: "] {
+            assert!(listed.contains(words), "{words} is missing: {listed}");
+        }
+        assert!(listed.contains("s ago\n"), "{listed}");
+    }
+}
+
+#[tokio::test]
 async fn an_updated_mount_keeps_what_was_not_given_anew() {
     let house = House::mounted().await;
     house.put("/data/f", b"content").await;

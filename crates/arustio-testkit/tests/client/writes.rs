@@ -1,4 +1,4 @@
-//! W1 to W3: what others see of a file that is being written.
+//! W1 to W3 and W6: what others see of a file that is being written, and what cannot be.
 
 use std::time::Duration;
 
@@ -233,4 +233,27 @@ async fn w3_a_commit_that_nobody_waits_for_goes_on_to_its_end() {
     commit.abort();
     fs.nothing_owed().await;
     assert_eq!(fs.read("/data/f").await.unwrap(), "whole");
+}
+
+#[tokio::test]
+async fn w6_changes_in_place_are_refused_and_say_what_to_do_instead() {
+    let (house, fs) = House::mounted().await;
+    fs.write("/data/f", "content").await.unwrap();
+    let append = CreateOptions {
+        append: true,
+        ..CreateOptions::default()
+    };
+    let refused = fs.create(&p("/data/f"), append).await;
+    let text = fails(refused, ErrorKind::Unsupported).to_string();
+    assert!(text.starts_with("cannot append to /data/f: "), "{text}");
+    assert!(text.contains("write it again"), "{text}");
+    let refused = fs.truncate(&p("/data/f"), 3).await;
+    let text = fails(refused, ErrorKind::Unsupported).to_string();
+    assert!(text.starts_with("cannot truncate /data/f: "), "{text}");
+    assert!(text.contains("overwrite"), "{text}");
+    fails(fs.truncate(&p("/data/none"), 0).await, ErrorKind::NotFound);
+    fails(fs.truncate(&p("/data"), 0).await, ErrorKind::IsADirectory);
+    assert_eq!(fs.read("/data/f").await.unwrap(), "content");
+    fs.nothing_owed().await;
+    assert_eq!(house.keys(), ["f"]);
 }
