@@ -7,7 +7,6 @@ use arustio_types::meta::command::{
     BeginWrite, CommitWrite, CreateMode, Outcome, Owed, Refusal, WriteGrant,
 };
 use arustio_types::meta::intent::Intent;
-use arustio_types::meta::mount::WriteType;
 use arustio_types::{BlockSize, ErrorKind, FsPath, InodeId, IntentId, ObjectVersion};
 
 use super::proof::Proofs;
@@ -30,7 +29,7 @@ pub(crate) fn begin(txn: &mut Txn<'_>, ctx: &Context, asked: &BeginWrite) -> Ste
     };
     let conf = settings::effective(txn, &asked.path)?;
     let write_type = asked.write_type.unwrap_or(conf.effective_write_type());
-    available(write_type, &asked.path)?;
+    settings::available(write_type, &asked.path)?;
     let block_size = asked.block_size.unwrap_or(conf.effective_block_size());
     let intent = Intent {
         id: txn.next_intent()?,
@@ -65,20 +64,6 @@ fn outside(path: &FsPath) -> Refusal {
     Refusal::on(ErrorKind::Unsupported, path, message)
 }
 
-fn available(write_type: WriteType, path: &FsPath) -> Result<(), Refusal> {
-    match write_type {
-        WriteType::Through | WriteType::CacheThrough => Ok(()),
-        WriteType::AsyncThrough | WriteType::MustCache => Err(Refusal::on(
-            ErrorKind::Unsupported,
-            path,
-            format!(
-                "write type {write_type} is not available yet; use THROUGH or CACHE_THROUGH \
-                 (arustio fs set-conf --set write.type=CACHE_THROUGH PATH)"
-            ),
-        )),
-    }
-}
-
 /// A name that is there: the version that may be replaced.
 fn replaced(
     txn: &Txn<'_>,
@@ -97,7 +82,7 @@ fn replaced(
     permission::writable(under, path)?;
     owed::await_name(txn, ctx, under, path)?;
     if asked.mode == CreateMode::Exclusive {
-        let message = "a file of this name exists; choose another name or overwrite it";
+        let message = "a file of this name exists; choose another name, or replace it (-f)";
         return Err(Refusal::on(ErrorKind::AlreadyExists, path, message).into());
     }
     Ok((under.clone(), file.version.clone()))

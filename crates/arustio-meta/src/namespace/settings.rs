@@ -6,6 +6,7 @@
 use arustio_types::ErrorKind;
 use arustio_types::FsPath;
 use arustio_types::meta::command::{Outcome, Refusal};
+use arustio_types::meta::mount::WriteType;
 use arustio_types::meta::setting::PathConf;
 
 use super::txn::{Read, Step, Txn};
@@ -41,6 +42,22 @@ fn below(path: &FsPath) -> String {
     }
 }
 
+/// A write type that this release has; others are refused where they are asked for, so
+/// that nobody sets what every later write would stumble over.
+pub(crate) fn available(write_type: WriteType, path: &FsPath) -> Result<(), Refusal> {
+    match write_type {
+        WriteType::Through | WriteType::CacheThrough => Ok(()),
+        WriteType::AsyncThrough | WriteType::MustCache => Err(Refusal::on(
+            ErrorKind::Unsupported,
+            path,
+            format!(
+                "write type {write_type} is not available yet; use THROUGH or CACHE_THROUGH \
+                 (arustio fs set-conf PATH write.type=CACHE_THROUGH)"
+            ),
+        )),
+    }
+}
+
 /// Changes the settings of a path.
 pub(crate) fn change(
     txn: &mut Txn<'_>,
@@ -48,6 +65,9 @@ pub(crate) fn change(
     set: &PathConf,
     unset: &[String],
 ) -> Step<Outcome> {
+    if let Some(write_type) = set.write_type {
+        available(write_type, path)?;
+    }
     let mut conf = set.over(&own(txn, path)?);
     for key in unset {
         conf.unset(key)
