@@ -12,7 +12,7 @@ use clap_complete::Shell;
 
 /// A distributed file system: one namespace over object stores, and a shared cache.
 #[derive(Debug, Parser)]
-#[command(name = "arustio", version, about, propagate_version = true)]
+#[command(name = "arustio", version, propagate_version = true)]
 pub struct Cli {
     /// What every command takes.
     #[command(flatten)]

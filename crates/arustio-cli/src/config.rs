@@ -7,6 +7,9 @@ use arustio_types::ErrorKind;
 
 use crate::args::Global;
 
+/// A key is taken for a misspelt one up to this distance.
+const NEAR: usize = 3;
+
 /// The settings of this run.
 pub(crate) fn load(global: &Global) -> Result<ClientConfig, FsError> {
     let mut config = match find(global) {
@@ -42,7 +45,24 @@ fn read(path: &Path) -> Result<ClientConfig, FsError> {
             .at_text(&path.to_string_lossy())
     };
     let text = std::fs::read_to_string(path).map_err(|e| refuse(e.to_string()))?;
-    toml::from_str(&text).map_err(|e| refuse(e.to_string().trim_end().to_owned()))
+    toml::from_str(&text).map_err(|e| refuse(explain(&e)))
+}
+
+/// The parser's words, with the nearest known key where one is unknown.
+fn explain(error: &toml::de::Error) -> String {
+    let text = error.to_string().trim_end().to_owned();
+    let mut quoted = error.message().split('`').skip(1).step_by(2);
+    let unknown = quoted
+        .next()
+        .filter(|_| error.message().starts_with("unknown field"));
+    let near = unknown.and_then(|wrong| {
+        let known = quoted.map(|known| (strsim::damerau_levenshtein(wrong, known), known));
+        known.filter(|(distance, _)| *distance <= NEAR).min()
+    });
+    match near {
+        Some((_, near)) => format!("{text}\ndid you mean `{near}`?"),
+        None => text,
+    }
 }
 
 fn check_address(address: &str) -> Result<(), FsError> {
@@ -76,5 +96,9 @@ mod tests {
         std::fs::write(&path, "adresses = []\n").unwrap();
         let error = read(&path).unwrap_err();
         assert!(error.to_string().contains("adresses"), "{error}");
+        assert!(
+            error.to_string().contains("did you mean `addresses`?"),
+            "{error}"
+        );
     }
 }

@@ -21,7 +21,10 @@ async fn connect(uri: Uri) -> io::Result<TokioIo<TcpStream>> {
     let host = uri.host().ok_or_else(missing)?;
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let port = uri.port_u16().ok_or_else(missing)?;
-    let stream = TcpStream::connect((host, port)).await?;
+    // A name that is not found is a host that is not reached: nothing was sent.
+    let found = tokio::net::lookup_host((host, port)).await;
+    let found = found.map_err(|error| io::Error::new(io::ErrorKind::HostUnreachable, error))?;
+    let stream = TcpStream::connect(found.collect::<Vec<_>>().as_slice()).await?;
     stream.set_nodelay(true)?;
     if stream.peer_addr()?.ip().is_loopback() {
         // Where it is not to be had the machine's default will do.

@@ -67,6 +67,7 @@ impl Mounts {
         uri: &str,
         options: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Result<OpenRequest> {
+        self.registry.check(uri).map_err(FsError::caused_by)?;
         OpenRequest::parse(uri, options, self.environment.clone()).map_err(FsError::caused_by)
     }
 

@@ -11,7 +11,7 @@ use crate::config::{LogFormat, Role};
 
 /// The Arustio daemon. Without arguments it serves everything on loopback.
 #[derive(Debug, Clone, Default, Parser)]
-#[command(name = "arustio-server", version, about, max_term_width = 100)]
+#[command(name = "arustio-server", version, max_term_width = 100)]
 pub struct Args {
     /// Something else than serving.
     #[command(subcommand)]

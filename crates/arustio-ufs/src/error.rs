@@ -122,7 +122,7 @@ pub enum UfsError {
         instead: &'static str,
     },
     /// The credentials do not suffice.
-    #[error("{at}: access denied{}", Detail(.detail))]
+    #[error("{at}: access denied{}; see what the credentials may do there", Detail(.detail))]
     PermissionDenied {
         /// What was asked for.
         at: Place,
@@ -130,7 +130,7 @@ pub enum UfsError {
         detail: String,
     },
     /// The credentials are not known, or there are none.
-    #[error("{at}: the credentials were refused{}", Detail(.detail))]
+    #[error("{at}: the credentials were refused{}; check them, or where they come from", Detail(.detail))]
     Unauthenticated {
         /// What was asked for.
         at: Place,
@@ -324,13 +324,21 @@ pub enum ConfigError {
         reason: &'static str,
     },
     /// No provider serves the scheme.
-    #[error("unknown scheme {scheme:?}{}; known are {known}", DidYouMean(.nearest))]
+    #[error("unknown scheme {scheme:?}; known are {known}{}", DidYouMean(.nearest))]
     UnknownScheme {
         /// What was given.
         scheme: String,
         /// The nearest known one.
         nearest: Option<String>,
         /// All known ones.
+        known: String,
+    },
+    /// A scheme that this build has no provider for.
+    #[error("{scheme}:// is not supported by this build; it has {known}")]
+    NotInBuild {
+        /// The canonical name of what was given.
+        scheme: &'static str,
+        /// What there is.
         known: String,
     },
     /// A scheme that is refused on purpose.
@@ -375,7 +383,7 @@ impl Classify for ConfigError {
             | Self::UnknownOption { .. }
             | Self::InvalidOption { .. }
             | Self::Contradiction { .. } => ErrorKind::InvalidArgument,
-            Self::RefusedScheme { .. } => ErrorKind::Unsupported,
+            Self::NotInBuild { .. } | Self::RefusedScheme { .. } => ErrorKind::Unsupported,
         }
     }
 }

@@ -153,18 +153,27 @@ impl UfsRegistry {
         self
     }
 
+    /// Refuses a URI of a family that this build cannot open, before its options are read:
+    /// they would all be unknown.
+    pub fn check(&self, uri: &str) -> Result<(), ConfigError> {
+        self.provider(UfsUri::parse(uri)?.scheme()).map(|_| ())
+    }
+
+    fn provider(&self, scheme: Scheme) -> Result<&Arc<dyn UfsProvider>, ConfigError> {
+        self.providers.get(&scheme).ok_or_else(|| {
+            let known = self.providers.keys();
+            let known: Vec<_> = known.map(|known| format!("{}://", known.name())).collect();
+            ConfigError::NotInBuild {
+                scheme: scheme.name(),
+                known: known.join(", "),
+            }
+        })
+    }
+
     /// Opens a store in its layers: rooted, retried, limited, metered.
     pub fn open(&self, request: &OpenRequest) -> Result<Opened> {
         let scheme = request.uri.scheme();
-        let Some(provider) = self.providers.get(&scheme) else {
-            let known: Vec<_> = self.providers.keys().map(|known| known.name()).collect();
-            return Err(ConfigError::UnknownScheme {
-                scheme: scheme.name().to_owned(),
-                nearest: None,
-                known: format!("in this build {}", known.join(", ")),
-            }
-            .into());
-        };
+        let provider = self.provider(scheme)?;
         let store = provider.open(request)?;
         let metrics = Arc::new(UfsMetrics::default());
         let metered = Arc::new(Metered::new(store, Arc::clone(&metrics)));

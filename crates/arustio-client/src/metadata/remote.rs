@@ -36,6 +36,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 const VIEW_AGE: Duration = Duration::from_secs(5);
 /// Servers that are known beside the configured ones, from hints.
 const MOST_HINTS: usize = 16;
+/// In the transport's words about an answer of something that does not speak gRPC.
+const NO_GRPC: &str = "mapped from HTTP status";
 /// Largest answer that is taken: an outcome with its bounds, and some envelope.
 const MOST_BYTES: usize = arustio_proto::convert::MAX_OUTCOME + (1 << 20);
 
@@ -286,6 +288,15 @@ fn explain(failed: Failed) -> FsError {
                 "cannot reach {address}: {}. Is arustio-server running? Start it with: \
                  arustio-server",
                 plain(&failure.message)
+            ),
+        );
+    }
+    if failure.message.contains(NO_GRPC) {
+        return FsError::new(
+            ErrorKind::Unavailable,
+            format!(
+                "what answers at {address} is not the gRPC port of an arustio-server; its first \
+                 line says where that is (`ready: grpc ...`)"
             ),
         );
     }
