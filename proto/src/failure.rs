@@ -8,7 +8,7 @@
 
 use std::fmt;
 
-use arustio_types::{Classify, ErrorKind, FsPath};
+use arustio_types::{Classify, ErrorKind, FsPath, NodeId};
 use bytes::Bytes;
 use prost::Message;
 use tonic::{Code, Status};
@@ -26,6 +26,13 @@ pub struct Failure {
     pub path: Option<FsPath>,
     /// Where the leader is thought to be.
     pub leader: Option<String>,
+    /// The number of the metadata server that is thought to lead.
+    pub leader_member: Option<NodeId>,
+    /// The server does not lead and did nothing; the leader, or another server, should be
+    /// asked.
+    pub not_leader: bool,
+    /// Our own service said that what was asked for may have been done, or may yet be.
+    pub undecided: bool,
     /// Our own service said so; otherwise the transport did, and what was asked for may
     /// or may not have happened.
     pub answered: bool,
@@ -39,6 +46,9 @@ impl Failure {
             message: message.into(),
             path: None,
             leader: None,
+            leader_member: None,
+            not_leader: false,
+            undecided: false,
             answered: true,
         }
     }
@@ -59,6 +69,23 @@ impl Failure {
     #[must_use]
     pub fn with_leader(mut self, leader: Option<String>) -> Self {
         self.leader = leader;
+        self
+    }
+
+    /// The answer of a server that does not lead: nothing was done, and this one leads, as
+    /// far as is known.
+    #[must_use]
+    pub fn not_leader(mut self, member: Option<NodeId>, address: Option<String>) -> Self {
+        self.not_leader = true;
+        self.leader_member = member;
+        self.leader = address;
+        self
+    }
+
+    /// Says that what was asked for may have been done, or may yet be.
+    #[must_use]
+    pub fn undecided(mut self) -> Self {
+        self.undecided = true;
         self
     }
 }
@@ -87,6 +114,9 @@ impl From<Failure> for Status {
                 .map(|path| path.as_str().to_owned())
                 .unwrap_or_default(),
             leader: failure.leader.unwrap_or_default(),
+            leader_member: failure.leader_member.map_or(0, NodeId::get),
+            not_leader: failure.not_leader,
+            undecided: failure.undecided,
         };
         let details = Bytes::from(detail.encode_to_vec());
         Status::with_details(code(failure.kind), failure.message, details)
@@ -103,6 +133,10 @@ impl From<&Status> for Failure {
                 message: detail.message,
                 path: FsPath::new(&detail.path).ok(),
                 leader: Some(detail.leader).filter(|leader| !leader.is_empty()),
+                leader_member: Some(NodeId::new(detail.leader_member))
+                    .filter(|member| member.get() != 0),
+                not_leader: detail.not_leader,
+                undecided: detail.undecided,
                 answered: true,
             },
             None => Self {
@@ -110,6 +144,9 @@ impl From<&Status> for Failure {
                 message: transport_message(status),
                 path: None,
                 leader: None,
+                leader_member: None,
+                not_leader: false,
+                undecided: false,
                 answered: false,
             },
         }
@@ -186,6 +223,17 @@ mod tests {
             assert_eq!(status.code(), code(*kind));
             assert_eq!(Failure::from(&status), failure);
         }
+    }
+
+    #[test]
+    fn who_leads_survives_its_journey() {
+        let leader = Some("host:7411".to_owned());
+        let failure = Failure::new(ErrorKind::Unavailable, "another server leads")
+            .not_leader(Some(NodeId::new(3)), leader)
+            .undecided();
+        let arrived = Failure::from(&Status::from(failure.clone()));
+        assert!(arrived.not_leader && arrived.undecided);
+        assert_eq!(arrived, failure);
     }
 
     #[test]

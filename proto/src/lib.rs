@@ -1,7 +1,7 @@
 //! The wire and durable formats, and their conversions to the nouns.
 //!
-//! The `.proto` files under `proto/` are the contract; [`common`], [`meta`], [`block`]
-//! and [`node`] are generated from them; [`convert`] turns them into the nouns of
+//! The `.proto` files under `proto/` are the contract; [`common`], [`meta`], [`block`],
+//! [`node`] and [`raft`] are generated from them; [`convert`] turns them into the nouns of
 //! `arustio-types` and back. Nobody outside this crate builds a message field by field
 //! where a conversion exists.
 //!
@@ -57,6 +57,10 @@ package!(
 package!(
     /// Liveness of block nodes.
     node
+);
+package!(
+    /// What metadata servers say to one another.
+    raft
 );
 
 impl std::fmt::Debug for meta::v1::ClearSecrets {
