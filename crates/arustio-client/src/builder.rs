@@ -31,13 +31,14 @@ use crate::tasks::Tasks;
 pub type Notice = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// Connects to the metadata service at `host:port`, with defaults for everything else.
+/// Several servers of one cluster are separated by commas: `a:7411,b:7411,c:7411`.
 ///
 /// # Errors
 /// `Unavailable` within a few seconds when nobody answers there.
 pub async fn connect(address: &str) -> Result<ArustioFileSystem> {
     Builder::new()
         .of_this_process()
-        .addresses([address])
+        .addresses(address.split(','))
         .connect()
         .await
 }
@@ -80,7 +81,8 @@ impl Builder {
         self
     }
 
-    /// Metadata servers, `host:port` each.
+    /// Metadata servers of one cluster, `host:port` each. Some of them are enough: which
+    /// one leads, and where it is, is found out.
     #[must_use]
     pub fn addresses<A: Into<String>>(mut self, addresses: impl IntoIterator<Item = A>) -> Self {
         self.config.addresses = addresses.into_iter().map(Into::into).collect();

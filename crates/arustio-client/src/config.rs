@@ -14,9 +14,9 @@ use crate::error::{FsError, Result};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ClientConfig {
-    /// Metadata servers, `host:port`; any of them will do.
+    /// Metadata servers of one cluster, `host:port`; those that run find the others.
     pub addresses: Vec<String>,
-    /// How long a first connection may take before the server counts as not running.
+    /// How long a connection may take before the server counts as not running.
     #[serde(with = "arustio_types::unit::duration")]
     pub connect_timeout: Duration,
     /// How long a request to the metadata service may take, repeats included.

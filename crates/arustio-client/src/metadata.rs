@@ -6,7 +6,10 @@
 //! are is decided one level up, in `session`; what a command has to prove, in `command`.
 
 pub(crate) mod remote;
+pub(crate) mod route;
+mod servers;
 pub(crate) mod session;
+pub(crate) mod trouble;
 
 use std::fmt;
 use std::sync::Arc;

@@ -434,6 +434,7 @@ fn n4_a_large_directory_moves_at_once_and_its_objects_follow_step_by_step() {
         assert_eq!((old.content, &old.source), (new.content, &new.source));
     }
     assert!(world.run("c1 expand e1").contains("superseded"));
+}
 
 /// Adds up the parts of an answer about usage.
 fn used(namespace: &Namespace, of: &str) -> (u64, u64, u64, usize) {

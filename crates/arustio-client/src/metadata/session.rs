@@ -25,6 +25,9 @@ use crate::entropy::Entropy;
 use crate::error::{FsError, Result};
 use crate::tasks::Tasks;
 
+/// How long closing a session may take.
+const CLOSING: Duration = Duration::from_secs(2);
+
 /// What a session is made of.
 #[derive(Debug)]
 pub(crate) struct SessionParts {
@@ -167,8 +170,9 @@ impl Sessions {
         let Some(session) = self.0.current.lock().as_ref().map(|current| current.id) else {
             return;
         };
-        // Best effort: it ends by itself.
-        let _ = self.send(session, &Command::CloseSession).await;
+        // Best effort: it ends by itself, so nobody waits long for a service that is away.
+        let closing = self.send(session, &Command::CloseSession);
+        let _ = tokio::time::timeout(CLOSING, closing).await;
         self.forget(session);
     }
 
