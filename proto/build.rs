@@ -5,7 +5,7 @@
 
 use std::io;
 
-const FILES: [&str; 8] = [
+const FILES: [&str; 9] = [
     "proto/arustio/common/v1/common.proto",
     "proto/arustio/meta/v1/nouns.proto",
     "proto/arustio/meta/v1/command.proto",
@@ -14,6 +14,7 @@ const FILES: [&str; 8] = [
     "proto/arustio/block/v1/block.proto",
     "proto/arustio/node/v1/node.proto",
     "proto/arustio/raft/v1/raft.proto",
+    "proto/arustio/admin/v1/admin.proto",
 ];
 
 fn main() -> io::Result<()> {

@@ -1,7 +1,7 @@
 //! The wire and durable formats, and their conversions to the nouns.
 //!
 //! The `.proto` files under `proto/` are the contract; [`common`], [`meta`], [`block`],
-//! [`node`] and [`raft`] are generated from them; [`convert`] turns them into the nouns of
+//! [`node`], [`raft`] and [`admin`] are generated from them; [`convert`] turns them into the nouns of
 //! `arustio-types` and back. Nobody outside this crate builds a message field by field
 //! where a conversion exists.
 //!
@@ -61,6 +61,10 @@ package!(
 package!(
     /// What metadata servers say to one another.
     raft
+);
+package!(
+    /// What operators ask of the metadata servers.
+    admin
 );
 
 impl std::fmt::Debug for meta::v1::ClearSecrets {

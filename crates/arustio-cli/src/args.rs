@@ -51,6 +51,12 @@ pub enum Command {
         #[command(subcommand)]
         verb: FsCommand,
     },
+    /// The servers of the cluster
+    Admin {
+        /// The verb.
+        #[command(subcommand)]
+        verb: AdminCommand,
+    },
     /// Measure: read, write, metadata operations
     Bench {
         /// The workload.
@@ -390,6 +396,53 @@ pub struct CopyArgs {
     pub from: Vec<OsString>,
     /// To, or into this directory
     pub to: OsString,
+}
+
+/// `arustio admin ...`
+#[derive(Debug, Subcommand)]
+pub enum AdminCommand {
+    /// The group of metadata servers: who belongs to it, and how that changes
+    Raft {
+        /// The verb.
+        #[command(subcommand)]
+        verb: RaftCommand,
+    },
+}
+
+/// `arustio admin raft ...`
+#[derive(Debug, Subcommand)]
+pub enum RaftCommand {
+    /// Who belongs to the group, what each is and how far
+    #[command(alias = "ls")]
+    List,
+    /// Let a new server follow; it votes after `promote`
+    Add {
+        /// A number that was never used
+        id: u64,
+        /// Where the others reach it, `host:port`
+        address: String,
+    },
+    /// Give a server that follows a vote
+    Promote {
+        /// Its number
+        id: u64,
+        /// Remove this voter in the same step
+        #[arg(long, value_name = "OLD")]
+        replace: Option<u64>,
+    },
+    /// Remove a server for good; its number never comes back
+    #[command(alias = "rm")]
+    Remove {
+        /// Its number
+        id: u64,
+    },
+    /// Let another server lead: this one, or the one that is closest
+    Transfer {
+        /// Its number
+        id: Option<u64>,
+    },
+    /// Make a snapshot on the leader and drop its log below it
+    Snapshot,
 }
 
 /// `arustio bench ...`

@@ -4,6 +4,7 @@
 //! none of them knows how the connection came about.
 
 mod attributes;
+pub(crate) mod admin;
 pub(crate) mod bench;
 mod bytes;
 mod conf;

@@ -64,6 +64,10 @@ async fn run(cli: Cli) -> Result<u8, FsError> {
             let work = command::fs(&connection, &cli.global, verb);
             interruptible(&connection, work).await
         }
+        Command::Admin { verb } => tokio::select! {
+            ended = Box::pin(command::admin::run(&cli.global, verb)) => ended,
+            _ = tokio::signal::ctrl_c() => Ok(INTERRUPTED),
+        },
         Command::Bench { workload } => {
             let connection = Connection::open(&cli.global).await?;
             let work = command::bench::run(&connection, &cli.global, workload);

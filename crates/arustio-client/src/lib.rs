@@ -24,6 +24,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod admin;
 pub mod block;
 pub mod builder;
 mod client;

@@ -26,7 +26,7 @@ use tokio::net::TcpListener;
 use crate::config::{CheckedServer, Role, ServerConfig};
 use crate::data_dir::{DataDir, random};
 use crate::error::ServerError;
-use crate::grpc::{self, Services, block, metadata, node};
+use crate::grpc::{self, Services, admin, block, metadata, node};
 use crate::http::{self, Shown};
 use crate::jobs;
 use crate::metrics::Metrics;
@@ -222,6 +222,10 @@ impl Server {
             heartbeat: settings.metadata.nodes.heartbeat,
             metrics: self.metrics.clone(),
         });
+        let admin = metadata.map(|part| admin::Admin {
+            store: Arc::clone(&part.store),
+            metrics: self.metrics.clone(),
+        });
         let metadata = match metadata {
             None => None,
             Some(part) => Some(metadata::Metadata::new(
@@ -243,6 +247,7 @@ impl Server {
         Ok(Services {
             metadata,
             node,
+            admin,
             block,
         })
     }

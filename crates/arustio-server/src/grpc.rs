@@ -3,12 +3,17 @@
 //! Every failure leaves here as a status whose details are a [`Failure`]; every answer
 //! is counted.
 
+pub(crate) mod admin;
 pub(crate) mod block;
 pub(crate) mod metadata;
 pub(crate) mod node;
 
 use std::future::Future;
 
+use arustio_meta::Consensus;
+use arustio_meta::error::StoreError;
+use arustio_meta::namespace::Namespace;
+use arustio_proto::admin::v1::admin_server::AdminServer;
 use arustio_proto::block::v1::block_service_server::BlockServiceServer;
 use arustio_proto::convert::{ConvertError, MAX_COMMAND, MAX_OUTCOME};
 use arustio_proto::failure::Failure;
@@ -35,6 +40,7 @@ const ENVELOPE: usize = 64 * 1024;
 pub(crate) struct Services {
     pub(crate) metadata: Option<metadata::Metadata>,
     pub(crate) node: Option<node::Nodes>,
+    pub(crate) admin: Option<admin::Admin>,
     pub(crate) block: Option<block::Blocks>,
 }
 
@@ -56,6 +62,7 @@ pub(crate) async fn serve(
             .max_encoding_message_size(MAX_OUTCOME + ENVELOPE)
     });
     let node = services.node.map(NodeServiceServer::new);
+    let admin = services.admin.map(AdminServer::new);
     let block = services.block.map(|service| {
         BlockServiceServer::new(service)
             .max_decoding_message_size(16 << 20)
@@ -70,6 +77,7 @@ pub(crate) async fn serve(
         .initial_connection_window_size(window.saturating_mul(4))
         .add_optional_service(metadata)
         .add_optional_service(node)
+        .add_optional_service(admin)
         .add_optional_service(block)
         .serve_with_incoming_shutdown(incoming, stop.cancelled_owned());
     if let Err(error) = served.await {
@@ -92,6 +100,28 @@ async fn answer<T>(
         tracing::debug!(method, kind = %level, "{failure}");
     }
     result.map(Response::new).map_err(Status::from)
+}
+
+/// What a failed request of the store tells a client: where the leader is, and whether the
+/// request may have been carried out.
+fn store_failure(store: &Consensus<Namespace>, error: &StoreError) -> Failure {
+    let failure = Failure::of(error);
+    match error {
+        StoreError::NotLeader { leader } => {
+            let members = store.membership();
+            let address = leader.and_then(|leader| members.address(leader));
+            failure.not_leader(*leader, address.map(str::to_owned))
+        }
+        StoreError::LeadershipLost
+        | StoreError::DeadlinePassed { .. }
+        | StoreError::Stopped
+        | StoreError::Failed(_) => failure.undecided(),
+        StoreError::Busy { .. }
+        | StoreError::ChangeRefused { .. }
+        | StoreError::TooLarge { .. }
+        | StoreError::WrongCluster { .. }
+        | StoreError::Query(_) => failure,
+    }
 }
 
 fn refused(error: ConvertError) -> Failure {
