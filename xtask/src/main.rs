@@ -40,6 +40,8 @@ enum Command {
     Setup,
     /// Build both servers and the command, and show the main job on real data
     Demo(programs::Demo),
+    /// Start, stop and hurt a cluster of real daemons: up, down, kill, start, status
+    Cluster(programs::Cluster),
     /// Build and run all tests
     Test(suite::Test),
     /// Put `arustio` and `arustio-server` on the PATH
@@ -72,6 +74,7 @@ fn run(command: Command) -> Result<()> {
     match command {
         Command::Setup => setup::command(),
         Command::Demo(demo) => demo.run(),
+        Command::Cluster(cluster) => cluster.run(),
         Command::Test(test) => test.run(),
         Command::Install(install) => install.run(),
         Command::Uninstall(uninstall) => uninstall.run(),

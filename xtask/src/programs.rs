@@ -1,10 +1,10 @@
 //! The programs that show and measure the whole system: built here, then started in our place.
 //!
-//! What they do is theirs: `arustio-demo` belongs to `arustio-testkit`, `arustio-bench-rows` to
+//! What they do is theirs: `arustio-demo` and `arustio-cluster` belong to `arustio-testkit`, `arustio-bench-rows` to
 //! `arustio-benches`. They learn where the binaries are by `--bin-dir` and get the flags unchanged.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use cargo_metadata::TargetKind;
@@ -15,6 +15,7 @@ use crate::shell::Cmd;
 use crate::{suite, workspace};
 
 const DEMO: (&str, &str) = ("arustio-testkit", "arustio-demo");
+const CLUSTER: (&str, &str) = ("arustio-testkit", "arustio-cluster");
 const BENCH: (&str, &str) = ("arustio-benches", "arustio-bench-rows");
 
 /// Build both servers and the command, and show the main job on real data.
@@ -88,6 +89,38 @@ impl Demo {
             flags.push("--keep".into());
         }
         flags
+    }
+}
+
+/// Start, stop and hurt a cluster of real daemons.
+#[derive(Debug, Args)]
+#[command(disable_help_flag = true)]
+pub(crate) struct Cluster {
+    /// How to compile: `dev` reuses what the tests have built
+    #[arg(long, value_enum, default_value_t = Profile::Dev)]
+    profile: Profile,
+    /// The verb and its flags; see them with: cargo xtask cluster help
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    words: Vec<OsString>,
+}
+
+impl Cluster {
+    pub(crate) fn run(&self) -> Result<()> {
+        let words = match self.words.is_empty() {
+            true => vec!["help".into()],
+            false => self.words.clone(),
+        };
+        // Ending something must not wait for a compiler.
+        let starts = words[0] == "up" || words[0] == "start";
+        if !starts && let Some(folder) = built(CLUSTER, self.profile)? {
+            return become_program(CLUSTER, &folder, words);
+        }
+        start(
+            CLUSTER,
+            self.profile,
+            &["arustio-server", "arustio-cli", "arustio-testkit"],
+            words,
+        )
     }
 }
 
@@ -178,13 +211,24 @@ fn start(
     eprintln!("$ {build}");
     suite::build(build, &env)?;
 
-    let folder: PathBuf = metadata
-        .target_directory
-        .as_std_path()
-        .join(profile.folder());
+    become_program(program, &folder(&metadata, profile), flags)
+}
+
+fn folder(metadata: &cargo_metadata::Metadata, profile: Profile) -> PathBuf {
+    let target = metadata.target_directory.as_std_path();
+    target.join(profile.folder())
+}
+
+/// The folder of a program that was built before.
+fn built(program: (&str, &str), profile: Profile) -> Result<Option<PathBuf>> {
+    let folder = folder(&workspace::members()?, profile);
+    Ok(folder.join(program.1).is_file().then_some(folder))
+}
+
+fn become_program(program: (&str, &str), folder: &Path, flags: Vec<OsString>) -> Result<()> {
     let run = Cmd::new(folder.join(program.1))
         .arg("--bin-dir")
-        .arg(&folder)
+        .arg(folder)
         .args(flags);
     eprintln!("$ {run}");
     run.exec()
