@@ -350,7 +350,8 @@ impl Route {
     /// Waits before the next try, or ends. Where no server was ever reached, nobody is
     /// waited for longer than a connection may take.
     async fn rest(&self, mut run: Run) -> Result<Run, Failed> {
-        let reached = run.undecided > 0 || self.servers.book(|book| book.identity()).is_some();
+        let known = self.servers.book(|book| book.identity()).is_some();
+        let reached = known || run.undecided > 0 || run.troubles.anybody_answered();
         let most = match reached {
             true => run.call.timeout,
             false => self.servers.connect_timeout().min(run.call.timeout),

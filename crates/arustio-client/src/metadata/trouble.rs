@@ -59,6 +59,12 @@ impl Troubles {
         }
     }
 
+    /// Whether any server said a word of its own.
+    pub(super) fn anybody_answered(&self) -> bool {
+        let mut all = self.0.iter().map(|(_, trouble)| trouble);
+        all.any(|trouble| matches!(trouble, Trouble::Follows(_) | Trouble::Unable(_)))
+    }
+
     fn all_unreachable(&self) -> bool {
         let unreachable = |(_, trouble): &_| matches!(trouble, Trouble::Unreachable(_));
         self.0.iter().all(unreachable)
