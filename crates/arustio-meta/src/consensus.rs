@@ -41,6 +41,8 @@ use tokio::sync::{oneshot, watch};
 
 mod actor;
 mod codec;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) mod inside;
 mod log;
 mod log_bridge;
 mod member;

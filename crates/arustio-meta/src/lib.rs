@@ -16,6 +16,7 @@ pub mod consensus;
 pub mod engine;
 pub mod error;
 pub mod inspect;
+mod mutation;
 pub mod namespace;
 pub mod session;
 pub mod state_machine;

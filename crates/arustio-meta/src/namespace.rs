@@ -54,6 +54,9 @@ use arustio_types::{ClusterId, ErrorKind, Incarnation, InodeId, LogIndex, MountI
 use crate::engine::record::{Attributes, IdentityRecord, InodeRecord, Loaded, Record};
 use crate::engine::{Batch, Durability, Family, KvEngine, key};
 use crate::error::StateMachineError;
+#[cfg(any(test, feature = "testing"))]
+use crate::mutation::Mutation;
+use crate::mutation::Mutations;
 use crate::state_machine::{Applied, Entry, StateMachine};
 
 pub use state_hash::StateHash;
@@ -74,6 +77,7 @@ pub struct Namespace {
     applied: Applied,
     identity: IdentityRecord,
     hash: StateHash,
+    rules: Mutations,
 }
 
 impl Namespace {
@@ -119,7 +123,17 @@ impl Namespace {
             applied,
             identity,
             hash,
+            rules: Mutations::default(),
         })
+    }
+
+    /// The same namespace with one rule broken, for tests of the checkers.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn breaking(self, broken: Option<Mutation>) -> Self {
+        Self {
+            rules: Mutations::breaking(broken),
+            ..self
+        }
     }
 
     /// The sealed credential of a mount, for the server that holds the cluster key:
@@ -159,6 +173,7 @@ impl Namespace {
             entry.position.index,
             entry.time.max(self.applied.time).millis(),
             self.identity.incarnation,
+            self.rules,
             &request,
             &command,
         )?;
@@ -277,9 +292,12 @@ impl StateMachine for Namespace {
     }
 
     fn install(&mut self, from: &Path) -> Result<Applied, StateMachineError> {
-        let before = self.identity;
+        let (before, rules) = (self.identity, self.rules);
         self.engine.restore(from)?;
-        *self = Self::load(Arc::clone(&self.engine))?;
+        *self = Self {
+            rules,
+            ..Self::load(Arc::clone(&self.engine))?
+        };
         if self.identity == before {
             return Ok(self.applied);
         }

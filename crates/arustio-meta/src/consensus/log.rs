@@ -371,6 +371,17 @@ impl RaftLog {
         result
     }
 
+    /// A stored entry; `None` outside the log.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn stored(&self, index: u64) -> Option<Entry> {
+        if let Some(entry) = self.tail.get(index) {
+            return Some(entry.clone());
+        }
+        let key = key(index);
+        let value = self.engine.get(Family::Log, &key).ok()??;
+        entry_at(&key, &value).ok()
+    }
+
     fn term_of(&self, index: u64) -> Result<u64, FatalError> {
         if index == self.truncated.index.get() {
             return Ok(self.truncated.term);

@@ -23,6 +23,7 @@ use crate::consensus::snapshot::{SnapshotFolder, Workshop};
 use crate::consensus::transport::RaftTransport;
 use crate::consensus::{GroupStatus, Notice};
 use crate::error::{FatalError, StoreError};
+use crate::mutation::{Mutation, Mutations};
 use crate::state_machine::{Entry, StateMachine, StateMachineError};
 use crate::store::{Proposed, Role, StoreStatus};
 
@@ -89,6 +90,7 @@ pub(crate) struct Member<S: StateMachine> {
     /// Since when no comparison was asked for.
     check_asked: LogIndex,
     removed: bool,
+    rules: Mutations,
 }
 
 /// What a member needs beside its peer.
@@ -129,7 +131,21 @@ impl<S: StateMachine> Member<S> {
             checked: None,
             check_asked: applied,
             removed: false,
+            rules: Mutations::default(),
         }
+    }
+
+    /// Breaks a rule from now on.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn break_rules(&mut self, rules: Mutations) {
+        self.rules = rules;
+        self.peer.break_rules(rules);
+    }
+
+    /// The peer, to look at.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn peer(&self) -> &Peer {
+        &self.peer
     }
 
     /// A group of one need not wait for a clock to elect its only member.
@@ -153,6 +169,9 @@ impl<S: StateMachine> Member<S> {
                 let tag = self.proposals.wait(reply);
                 self.queued_bytes += payload.len();
                 self.queued.push(Proposal { tag, payload });
+            }
+            Input::Read(ready) if self.rules.has(Mutation::ReadWithoutIndex) => {
+                let _ = ready.send(Ok(()));
             }
             Input::Read(ready) => self.reads.wait(ready),
             Input::ReadAt(index, ready) => self.reads.wait_for(index, ready),

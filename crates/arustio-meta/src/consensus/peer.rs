@@ -28,14 +28,18 @@
 //! breaks the library's bookkeeping; the borrow in [`Begun`] does not prevent it, the
 //! single caller does.
 
+#[cfg(any(test, feature = "testing"))]
+mod early;
 mod group;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) mod look;
 mod stamps;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use arustio_types::{LogIndex, NodeId};
-use raft::eraftpb::{ConfChangeV2, Entry, EntryType, Message, MessageType};
+use raft::eraftpb::{ConfChangeV2, Entry, EntryType, HardState, Message, MessageType};
 use raft::{RawNode, Ready, SnapshotStatus, StateRole};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
@@ -48,6 +52,7 @@ use crate::consensus::transport::Envelope;
 use crate::consensus::{MemberIdentity, log_bridge};
 use crate::engine::{Durability, KvEngine};
 use crate::error::FatalError;
+use crate::mutation::{Mutation, Mutations};
 use crate::state_machine::{Applied, LogPosition, ReplicatedTime, StateMachine};
 use crate::store::{Role, StoreStatus};
 
@@ -155,6 +160,10 @@ pub(crate) struct Peer {
     /// As of the last entry that was given out to be applied.
     members: Arc<Membership>,
     promote_lag: u64,
+    rules: Mutations,
+    /// The last entry that was given out to be applied, where a rule is broken.
+    #[cfg(any(test, feature = "testing"))]
+    given: u64,
 }
 
 impl std::fmt::Debug for Peer {
@@ -212,6 +221,9 @@ impl Peer {
             stamps,
             members,
             promote_lag: config.promote_lag,
+            rules: Mutations::default(),
+            #[cfg(any(test, feature = "testing"))]
+            given: 0,
         };
         peer.own_the_chance();
         Ok(peer)
@@ -387,7 +399,10 @@ impl Peer {
             return None;
         }
         let mut ready = self.node.ready();
-        let send_now = self.pack(ready.take_messages());
+        let mut send_now = self.pack(ready.take_messages());
+        if self.rules.has(Mutation::PersistMessagesEarly) {
+            send_now.extend(self.pack(ready.take_persisted_messages()));
+        }
         let install = installation(&ready);
         Some(Begun {
             send_now,
@@ -404,14 +419,26 @@ impl Peer {
     }
 
     /// The state has been replaced by that of a snapshot: everything else starts from there.
+    /// Returns the hard state that the round still has to write.
     fn restart(
         &mut self,
         install: (LogPosition, Membership),
-        ready: &Ready,
-    ) -> Result<(), FatalError> {
+        hard_state: Option<HardState>,
+    ) -> Result<Option<HardState>, FatalError> {
         let (position, members) = install;
         self.members = Arc::new(members.clone());
-        self.node.mut_store().restart(position, members, ready.hs())
+        let log = self.node.mut_store();
+        if self.rules.has(Mutation::InstallOverVote) {
+            let foreign = HardState {
+                term: position.term,
+                vote: 0,
+                commit: position.index.get(),
+            };
+            log.restart(position, members, Some(&foreign))?;
+            return Ok(None);
+        }
+        log.restart(position, members, hard_state.as_ref())?;
+        Ok(hard_state)
     }
 
     /// The time that the state has reached by a snapshot.
@@ -422,19 +449,21 @@ impl Peer {
     /// Writes what the round has to persist, and says what follows from it.
     pub(crate) fn finish(&mut self, begun: Begun) -> Result<Effects, FatalError> {
         let mut ready = begun.ready;
-        let durability = match ready.must_sync() {
+        let must_sync = ready.must_sync() && !self.rules.has(Mutation::SkipSync);
+        let durability = match must_sync {
             true => Durability::Synced,
             false => Durability::Buffered,
         };
+        let mut hard_state = ready.hs().cloned();
         if let Some(install) = begun.install {
-            self.restart(install, &ready)?;
+            hard_state = self.restart(install, hard_state)?;
         }
         let entries = ready.take_entries();
         for entry in &entries {
             self.stamps.observe(entry)?;
         }
         let log = self.node.mut_store();
-        log.append(&entries, ready.hs(), durability)
+        log.append(&entries, hard_state.as_ref(), durability)
             .map_err(FatalError::Log)?;
 
         let promises = ready.take_persisted_messages();
@@ -456,6 +485,8 @@ impl Peer {
         effects.send.extend(self.pack(late.take_messages()));
         committed.extend(late.take_committed_entries());
         // Only now: a change of members is an input of the library.
+        #[cfg(any(test, feature = "testing"))]
+        let committed = self.answer_early(&entries, committed);
         effects.committed = self.take_committed(committed)?;
         self.own_the_chance();
         Ok(effects)
@@ -463,6 +494,8 @@ impl Peer {
 
     /// The state machine has taken everything up to here.
     pub(crate) fn applied(&mut self, index: LogIndex) {
+        #[cfg(any(test, feature = "testing"))]
+        let index = self.not_early(index);
         self.node.advance_apply_to(index.get());
         self.own_the_chance();
     }

@@ -6,15 +6,36 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::ops::Bound;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use super::{
     Batch, Direction, Durability, EngineError, EngineKind, Family, KvEngine, Op, Scan, Visit,
 };
+
+/// Checkpoints that lie in memory and not in files, by the path that they were given: what a
+/// simulated disk holds.
+#[derive(Debug, Default)]
+pub struct Shelf(Mutex<BTreeMap<PathBuf, Vec<u8>>>);
+
+impl Shelf {
+    /// Copies a checkpoint, as a transport does; says whether there is one.
+    pub fn copy(&self, from: &Path, to: &Path) -> bool {
+        let mut shelf = self.0.lock();
+        let copy = shelf.get(from).cloned();
+        let copied = copy.map(|bytes| shelf.insert(to.to_owned(), bytes));
+        copied.is_some()
+    }
+
+    /// Forgets every checkpoint below a folder.
+    pub fn clear(&self, folder: &Path) {
+        self.0.lock().retain(|path, _| !path.starts_with(folder));
+    }
+}
 
 type Maps = BTreeMap<Family, BTreeMap<Vec<u8>, Vec<u8>>>;
 
@@ -29,6 +50,8 @@ pub struct MemEngine {
     kind: EngineKind,
     /// Read recursively, because a visitor of a scan may read other keys.
     inner: RwLock<Inner>,
+    /// Where checkpoints go instead of into files.
+    shelf: Option<Arc<Shelf>>,
 }
 
 #[derive(Debug, Clone)]
@@ -71,6 +94,15 @@ impl MemEngine {
         Self {
             kind,
             inner: RwLock::new(inner),
+            shelf: None,
+        }
+    }
+
+    /// The same engine, with its checkpoints on a shelf.
+    pub fn on_shelf(self, shelf: Arc<Shelf>) -> Self {
+        Self {
+            shelf: Some(shelf),
+            ..self
         }
     }
 
@@ -86,7 +118,8 @@ impl MemEngine {
     pub fn after_crash(&self, kept: usize) -> MemEngine {
         let inner = self.inner.read_recursive();
         let Some(crash) = &inner.crash else {
-            let survived = Self::new(self.kind);
+            let mut survived = Self::new(self.kind);
+            survived.shelf.clone_from(&self.shelf);
             survived.inner.write().maps = inner.maps.clone();
             return survived;
         };
@@ -98,7 +131,8 @@ impl MemEngine {
             durable: maps.clone(),
             unsynced: Vec::new(),
         };
-        let survived = Self::with(self.kind, Some(crash));
+        let mut survived = Self::with(self.kind, Some(crash));
+        survived.shelf.clone_from(&self.shelf);
         survived.inner.write().maps = maps;
         survived
     }
@@ -210,6 +244,10 @@ impl KvEngine for MemEngine {
 
     fn checkpoint(&self, into: &Path) -> Result<(), EngineError> {
         let bytes = encode(&self.inner.read().maps);
+        if let Some(shelf) = &self.shelf {
+            shelf.0.lock().insert(into.to_owned(), bytes);
+            return Ok(());
+        }
         let failed = |action| {
             let path = into.to_owned();
             move |source| EngineError::Io {
@@ -228,7 +266,14 @@ impl KvEngine for MemEngine {
 
     fn restore(&self, from: &Path) -> Result<(), EngineError> {
         let path = from.join(CHECKPOINT);
-        let bytes = fs::read(&path).map_err(|source| EngineError::Io {
+        let bytes = match &self.shelf {
+            Some(shelf) => {
+                let bytes = shelf.0.lock().get(from).cloned();
+                bytes.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
+            }
+            None => fs::read(&path),
+        };
+        let bytes = bytes.map_err(|source| EngineError::Io {
             action: "read a checkpoint",
             path: path.clone(),
             source,

@@ -12,6 +12,7 @@ use super::{
     delete, directory, effect, inode, intent, merge, mount_table, nodes, owed, rename, settings,
     tree,
 };
+use crate::mutation::{Mutation, Mutations};
 use crate::session::{self, Admission};
 
 /// Applies one command.
@@ -20,6 +21,7 @@ pub(crate) fn apply(
     at: LogIndex,
     time: u64,
     incarnation: Incarnation,
+    rules: Mutations,
     request: &RequestContext,
     command: &Command,
 ) -> Read<Outcome> {
@@ -40,9 +42,10 @@ pub(crate) fn apply(
             .unwrap_or_default(),
         now: request.now,
         incarnation,
+        rules,
     };
     let outcome = attempt(txn, &ctx, command)?;
-    if record {
+    if record && !rules.has(Mutation::DropSessions) {
         session::record(txn, request.id, &outcome);
     }
     tree::free_some(txn)?;

@@ -148,11 +148,11 @@ pub(crate) fn commit(txn: &mut Txn<'_>, ctx: &Context, asked: &CommitWrite) -> S
         .unanswered
         .map_or(0, |at_most| owed::silent_at(ctx, at_most));
     intent.unanswered_until = intent.unanswered_until.max(until);
-    if intent.unanswered_until > ctx.time {
+    if owed::is_silent(ctx, intent.unanswered_until) {
+        owed::delete_intent(txn, &intent);
+    } else {
         intent.published = true;
         owed::put_intent(txn, &intent);
-    } else {
-        owed::delete_intent(txn, &intent);
     }
     published(txn, ctx, &intent.path)
 }

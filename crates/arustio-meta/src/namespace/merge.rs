@@ -21,6 +21,7 @@ use super::resolve::{self, Found, Place, Under};
 use super::txn::{Context, Read, Step, Txn};
 use super::{dentry, inode, owed, tree};
 use crate::engine::record::{DentryRecord, DirRecord, InodeRecord, Loaded, Marker};
+use crate::mutation::Mutation;
 
 /// Names of the namespace that one merge looks at; what lies behind stays as it is, and
 /// the directory is not complete.
@@ -70,15 +71,19 @@ pub(crate) fn merge(txn: &mut Txn<'_>, ctx: &Context, asked: &Merge) -> Step<Out
     };
     let (known, range) = known_in(txn, &dir, &asked.range)?;
     let mut listed = listed(&asked.entries, &range);
+    let seen = match ctx.rules.has(Mutation::MergeWithoutIndexes) {
+        true => LogIndex::new(u64::MAX),
+        false => asked.seen,
+    };
     let removed_at = dir
         .dir()
         .map_or(LogIndex::new(0), |dir| dir.last_removed_at);
     let mut work = Work {
         guarded: owed::guards(txn, &under, &dir.path)?,
-        removed_later: removed_at > asked.seen,
+        removed_later: removed_at > seen,
         dir,
         under,
-        seen: asked.seen,
+        seen,
         range,
         report: MergeReport::default(),
         ctx,

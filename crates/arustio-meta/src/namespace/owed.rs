@@ -15,6 +15,7 @@ use super::resolve::Under;
 use super::txn::{Context, Read, Step, Stop, Txn};
 use crate::engine::{Family, key};
 use crate::error::StateMachineError;
+use crate::mutation::Mutation;
 use crate::session;
 
 /// Longest that an unanswered request is said to travel: the lease, and the 15 minutes
@@ -214,9 +215,13 @@ pub(crate) fn describe_target(txn: &Txn<'_>, effect: &Effect) -> Read<String> {
 
 /// Milliseconds until the caller may take over what `holder` holds.
 fn wait_for(txn: &Txn<'_>, ctx: &Context, holder: SessionId, unanswered_until: u64) -> Read<u64> {
-    if holder == ctx.session {
+    if holder == ctx.session || ctx.rules.has(Mutation::TwoExecutors) {
         return Ok(0);
     }
+    let unanswered_until = match is_silent(ctx, unanswered_until) {
+        true => 0,
+        false => unanswered_until,
+    };
     let lease = session::lease_end(txn, holder)?;
     Ok(lease.max(unanswered_until).saturating_sub(ctx.time))
 }
@@ -248,7 +253,7 @@ pub(crate) fn claim(txn: &mut Txn<'_>, ctx: &Context, owed: Owed) -> Step<Outcom
 /// The intent, if the caller holds it.
 pub(crate) fn own_intent(txn: &Txn<'_>, ctx: &Context, id: IntentId) -> Step<Intent> {
     let intent = txn.intent(id)?.ok_or(Outcome::Superseded)?;
-    match intent.holder == ctx.session {
+    match intent.holder == ctx.session || ctx.rules.has(Mutation::TwoExecutors) {
         true => Ok(intent),
         false => Err(Outcome::Superseded.into()),
     }
@@ -257,7 +262,7 @@ pub(crate) fn own_intent(txn: &Txn<'_>, ctx: &Context, id: IntentId) -> Step<Int
 /// The effect, if the caller executes it.
 pub(crate) fn own_effect(txn: &Txn<'_>, ctx: &Context, id: EffectId) -> Step<Effect> {
     let effect = txn.effect(id)?.ok_or(Outcome::Superseded)?;
-    match effect.executor == ctx.session {
+    match effect.executor == ctx.session || ctx.rules.has(Mutation::TwoExecutors) {
         true => Ok(effect),
         false => Err(Outcome::Superseded.into()),
     }
@@ -271,10 +276,10 @@ pub(crate) fn await_silence(
     on: String,
     unanswered_until: u64,
 ) -> Step<()> {
-    let left = unanswered_until.saturating_sub(ctx.time);
-    if left == 0 {
+    if is_silent(ctx, unanswered_until) {
         return Ok(());
     }
+    let left = unanswered_until.saturating_sub(ctx.time);
     let pending = PendingOn {
         on,
         what: "a request that got no answer and may still be carried out".to_owned(),
@@ -282,6 +287,11 @@ pub(crate) fn await_silence(
         claimable_in: Duration::from_millis(left),
     };
     Err(Outcome::Pending(pending).into())
+}
+
+/// Whether no request without an answer can be carried out any more.
+pub(crate) fn is_silent(ctx: &Context, unanswered_until: u64) -> bool {
+    unanswered_until <= ctx.time || ctx.rules.has(Mutation::EndTooEarly)
 }
 
 /// Replicated milliseconds until which a request may still arrive.

@@ -15,6 +15,7 @@ use arustio_types::{EffectId, InodeId, IntentId, LogIndex, MountId, NodeId, Sess
 use crate::engine::record::{Counters, DentryRecord, InodeRecord, Record};
 use crate::engine::{Batch, EngineError, Family, KvEngine, Overlay, Scan, key, prefix_end};
 use crate::error::StateMachineError;
+use crate::mutation::Mutations;
 
 /// Why a command ends early.
 #[derive(Debug)]
@@ -300,4 +301,6 @@ pub(crate) struct Context {
     pub(crate) now: arustio_types::Timestamp,
     /// Part of every derived content id.
     pub(crate) incarnation: arustio_types::Incarnation,
+    /// What a test has broken.
+    pub(crate) rules: Mutations,
 }

@@ -20,7 +20,7 @@ pub enum Fault {
     After,
 }
 
-/// When to fail.
+/// When to fail. Syncs and restores count as writes.
 #[derive(Debug, Default)]
 pub struct Faults {
     plan: Mutex<Plan>,
@@ -36,6 +36,12 @@ impl Faults {
     /// Fails the write with this number (the first is 1) and every later one.
     pub fn fail_at(&self, write: u64, fault: Fault) {
         self.plan.lock().fail = Some((write, fault));
+    }
+
+    /// Whether a write has failed.
+    pub fn struck(&self) -> bool {
+        let plan = self.plan.lock();
+        plan.fail.is_some_and(|(at, _)| plan.writes >= at)
     }
 
     /// Writes so far, failed ones included.
@@ -125,7 +131,7 @@ impl<E: KvEngine> KvEngine for FaultyEngine<E> {
     }
 
     fn restore(&self, from: &Path) -> Result<(), EngineError> {
-        self.inner.restore(from)
+        self.faulty(|engine| engine.restore(from))
     }
 
     fn approximate_size(&self, family: Family) -> Result<u64, EngineError> {
