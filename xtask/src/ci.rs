@@ -123,6 +123,7 @@ fn steps(metadata: &Metadata) -> Result<Vec<Step>> {
         Step::commands("alone", alone(metadata)),
         examples(metadata),
         benches(metadata),
+        sim(),
         demo()?,
     ])
 }
@@ -217,6 +218,11 @@ fn benches(metadata: &Metadata) -> Step {
         true => Step::nothing("benches", "there are no benchmarks yet"),
         false => Step::commands("benches", commands),
     }
+}
+
+/// Optimised: a thousand seeds take as long as a few unoptimised ones.
+fn sim() -> Step {
+    Step::commands("sim", vec![Cmd::cargo("xtask sim --seeds 1000 --seed 1")])
 }
 
 /// With what the tests have built: here it has to work, not to be quick.

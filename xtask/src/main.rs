@@ -50,6 +50,8 @@ enum Command {
     Uninstall(install::Uninstall),
     /// Measure a row of docs/performance.md beside its limit
     Bench(programs::Bench),
+    /// Play groups of metadata servers from seeds, and judge every step
+    Sim(programs::Sim),
     /// Run every check, the quickest first, as continuous integration does
     Ci,
     /// Check headers, file sizes, contracts, promises and paths
@@ -79,6 +81,7 @@ fn run(command: Command) -> Result<()> {
         Command::Install(install) => install.run(),
         Command::Uninstall(uninstall) => uninstall.run(),
         Command::Bench(bench) => bench.run(),
+        Command::Sim(sim) => sim.run(),
         Command::Ci => ci::run(),
         Command::Tidy => tidy::run(),
         Command::Layers => layers::run(),

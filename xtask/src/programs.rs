@@ -179,6 +179,65 @@ impl Bench {
     }
 }
 
+/// Play groups of metadata servers from seeds, and judge every step.
+#[derive(Debug, Args)]
+pub(crate) struct Sim {
+    /// How many seeds
+    #[arg(long, default_value_t = 100)]
+    seeds: u64,
+    /// The first of them
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Members that found the group, 3 or 5; otherwise the seed decides
+    #[arg(long)]
+    peers: Option<u8>,
+    /// Steps of a seed, at least
+    #[arg(long)]
+    steps: Option<u64>,
+    /// Threads; otherwise one for each core
+    #[arg(long)]
+    threads: Option<u64>,
+    /// A rule to break, by name, to see who notices
+    #[arg(long)]
+    mutation: Option<String>,
+    /// Tell the first seed line by line
+    #[arg(long)]
+    trace: bool,
+}
+
+impl Sim {
+    pub(crate) fn run(&self) -> Result<()> {
+        let build = Cmd::cargo("build --release -p arustio-meta --no-default-features")
+            .words("--features testing --example sim");
+        eprintln!("$ {build}");
+        build.run()?;
+        let metadata = workspace::members()?;
+        let folder = metadata.target_directory.as_std_path().join("release");
+        let run = Cmd::new(folder.join("examples").join("sim")).args(self.flags());
+        eprintln!("$ {run}");
+        run.exec()
+    }
+
+    fn flags(&self) -> Vec<OsString> {
+        let mut flags: Vec<OsString> = Vec::new();
+        let mut flag = |name: &str, value: Option<String>| {
+            if let Some(value) = value {
+                flags.extend([name.into(), value.into()]);
+            }
+        };
+        flag("--seeds", Some(self.seeds.to_string()));
+        flag("--seed", Some(self.seed.to_string()));
+        flag("--peers", self.peers.map(|peers| peers.to_string()));
+        flag("--steps", self.steps.map(|steps| steps.to_string()));
+        flag("--threads", self.threads.map(|threads| threads.to_string()));
+        flag("--mutation", self.mutation.clone());
+        if self.trace {
+            flags.push("--trace".into());
+        }
+        flags
+    }
+}
+
 /// Whether the demo can be run at the present state of the tree.
 pub(crate) fn demo_exists() -> Result<bool> {
     let metadata = workspace::members()?;

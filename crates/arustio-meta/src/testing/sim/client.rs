@@ -14,7 +14,7 @@ use arustio_types::meta::command::Principal;
 use arustio_types::meta::credential::Credential;
 use arustio_types::meta::mount::{MountCapabilities, MountSpec};
 use arustio_types::meta::{Answer, Command, Outcome, Query, RequestContext};
-use arustio_types::{ClusterId, Incarnation, NodeId, RequestId, SessionId, Timestamp};
+use arustio_types::{ClusterId, Incarnation, IntentId, NodeId, RequestId, SessionId, Timestamp};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
@@ -90,6 +90,10 @@ struct Me {
     rng: StdRng,
     session: Option<Lease>,
     sequence: u64,
+    /// Writes that are published and whose intents stay for a while.
+    published: Vec<(IntentId, SessionId)>,
+    /// It has done what it was there for.
+    ended: bool,
     /// Whom it asks first.
     server: NodeId,
 }
@@ -131,6 +135,8 @@ impl Client {
             rng,
             session: None,
             sequence: 0,
+            published: Vec::new(),
+            ended: false,
             server,
         };
         let client = Self {
@@ -174,6 +180,7 @@ impl Client {
             }
             self.sync_all().await;
         }
+        self.me.borrow_mut().ended = true;
     }
 
     async fn mount(&self) {
@@ -198,7 +205,7 @@ impl Client {
 
     /// Renews its session as long as there is one.
     pub(super) async fn keep_alive(self) {
-        while !self.house.settled.get() {
+        while !self.house.settled.get() && !self.me.borrow().ended {
             self.sleep(TTL / 5).await;
             let session = self.me.borrow().session.map(|lease| lease.session);
             if let Some(session) = session {

@@ -23,6 +23,9 @@ use crate::testing::sim::store::{Object, Reply, Request, Verb};
 pub(in crate::testing::sim) const MOUNT: &str = "/data";
 /// Names on which outsiders work as well.
 pub(in crate::testing::sim) const SHARED: [&str; 2] = ["shared-a", "shared-b"];
+/// What is told of a request without an answer is longer than it is by our own clock, as
+/// the leader's may run ahead.
+const CLOCKS: f64 = 1.4;
 /// How often something that is owed is waited for.
 const PATIENCE: u32 = 60;
 
@@ -48,6 +51,8 @@ enum Landed {
     /// It is there; an earlier try may still be carried out.
     There(ObjectVersion, Option<Sent>),
     Not,
+    /// It is not there and will not be, and the intent has ended.
+    GivenUp,
     /// Nobody knows: the lease is over.
     Unclear,
 }
@@ -75,6 +80,7 @@ impl Client {
         let (answer, owed) = self.call_file(call, |at| file(history, at)).await;
         self.house.files.borrow_mut().answer(ticket, answer);
         self.settle_all(owed).await;
+        self.end_published().await;
     }
 
     /// The same on names on which others work as well; only the store is judged.
@@ -87,6 +93,7 @@ impl Client {
         };
         let (_, owed) = self.call_file(call, |at| in_mount(SHARED[at])).await;
         self.settle_all(owed).await;
+        self.end_published().await;
     }
 
     async fn call_file(
@@ -216,7 +223,12 @@ impl Client {
                 self.clear_intent(Owed::Intent(grant.intent), session).await;
                 Answer::Nothing
             }
-            Landed::Unclear => Answer::Unknown,
+            Landed::GivenUp => Answer::Nothing,
+            Landed::Unclear => {
+                // Nobody can go on before its lease is over.
+                self.forget(session);
+                Answer::Unknown
+            }
         }
     }
 
@@ -247,6 +259,9 @@ impl Client {
         let Some(sent) = open else {
             return Landed::Not;
         };
+        if self.chance(40) && self.gives_up_early(grant, session, sent).await {
+            return Landed::GivenUp;
+        }
         if !self.wait_out(owed, session, sent).await {
             return Landed::Unclear;
         }
@@ -254,6 +269,21 @@ impl Client {
             Some(object) => Landed::There(object.version, None),
             None => Landed::Not,
         }
+    }
+
+    /// Tries to end a write before its request can no longer be carried out: the service
+    /// knows better.
+    async fn gives_up_early(&self, grant: &WriteGrant, session: SessionId, sent: Sent) -> bool {
+        let at_most = self.still_open(sent);
+        let owed = Owed::Intent(grant.intent);
+        let note = Command::NoteUnanswered { owed, at_most };
+        if self.propose_in(session, note).await != Ok(Outcome::Done) {
+            return false;
+        }
+        let abort = Command::AbortWrite {
+            intent: grant.intent,
+        };
+        self.propose_in(session, abort).await == Ok(Outcome::Done)
     }
 
     async fn publish(
@@ -273,10 +303,25 @@ impl Client {
                 .filter(|left| !left.is_zero()),
         });
         match self.propose_in(session, commit).await {
-            Ok(Outcome::Committed(_)) => Answer::Done,
+            Ok(Outcome::Committed(_)) => {
+                let left = open.map(|_| (grant.intent, session));
+                self.me.borrow_mut().published.extend(left);
+                Answer::Done
+            }
             Ok(Outcome::Refused(refusal)) => refused(&refusal),
             // The object is there: whoever recovers the write publishes it.
-            Ok(_) | Err(_) => Answer::Unknown,
+            Ok(_) | Err(_) => {
+                self.forget(session);
+                Answer::Unknown
+            }
+        }
+    }
+
+    /// Ends writes that are published and wait for a request without an answer.
+    async fn end_published(&self) {
+        let left = std::mem::take(&mut self.me.borrow_mut().published);
+        for (intent, session) in left {
+            self.clear_intent(Owed::Intent(intent), session).await;
         }
     }
 
@@ -326,7 +371,9 @@ impl Client {
 
     /// How long a request may still be carried out, with room for clocks that run apart.
     pub(super) fn still_open(&self, sent: Sent) -> Duration {
-        sent.until.saturating_sub(self.house.now.get()).mul_f64(1.2)
+        sent.until
+            .saturating_sub(self.house.now.get())
+            .mul_f64(CLOCKS)
     }
 
     /// Records that a request got no answer, and waits until it cannot be carried out any

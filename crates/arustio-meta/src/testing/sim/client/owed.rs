@@ -104,8 +104,7 @@ impl Client {
     }
 
     async fn settle(&self, effect: Effect, session: SessionId) {
-        // Whatever is left, the next executor finds.
-        let _ = match &effect.kind {
+        let done = match &effect.kind {
             EffectKind::Delete { key, version } => {
                 self.remove(&effect, key, version, session).await
             }
@@ -130,6 +129,10 @@ impl Client {
             }
             EffectKind::DeleteTree { .. } | EffectKind::PutMarker { .. } => Ok(()),
         };
+        if done.is_err() {
+            // Nobody can go on before its lease is over.
+            self.forget(session);
+        }
     }
 
     async fn remove(
