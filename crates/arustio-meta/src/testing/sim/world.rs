@@ -433,7 +433,12 @@ impl<'t> World<'t> {
             let life = server.life.as_ref();
             let status = life.map(|life| life.member.status());
             let waiting = life.map_or(0, |life| life.writers.len() + life.readers.len());
-            format!("member {}: {status:?}, {waiting} waiting", server.id)
+            let log = life.map(|life| life.member.peer().look().last);
+            let progress = life.map(|life| life.member.peer().progress());
+            format!(
+                "member {}: {status:?}, log {log:?}, {waiting} waiting, {progress:?}",
+                server.id
+            )
         };
         let servers: Vec<_> = self.servers.iter().map(server).collect();
         let (intents, effects) = self.pending();

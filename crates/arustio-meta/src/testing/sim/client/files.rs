@@ -220,8 +220,12 @@ impl Client {
         match self.put(&grant, session, token).await {
             Landed::There(version, open) => self.publish(&grant, session, version, open).await,
             Landed::Not => {
-                self.clear_intent(Owed::Intent(grant.intent), session).await;
-                Answer::Nothing
+                let owed = Owed::Intent(grant.intent);
+                match self.clear_intent(owed, session).await {
+                    true => Answer::Nothing,
+                    // Whoever took over may have published it before we looked.
+                    false => Answer::Unknown,
+                }
             }
             Landed::GivenUp => Answer::Nothing,
             Landed::Unclear => {

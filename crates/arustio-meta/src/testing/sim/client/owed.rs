@@ -86,15 +86,16 @@ impl Client {
             let _ = self.when_silent(session, commit).await;
             return;
         }
-        self.clear_intent(Owed::Intent(intent.id), session).await;
+        let _ = self.clear_intent(Owed::Intent(intent.id), session).await;
     }
 
-    pub(super) async fn clear_intent(&self, owed: Owed, session: SessionId) {
-        if let Owed::Intent(intent) = owed {
-            let _ = self
-                .when_silent(session, Command::AbortWrite { intent })
-                .await;
-        }
+    /// Ends an intent; says whether it was ours to end.
+    pub(super) async fn clear_intent(&self, owed: Owed, session: SessionId) -> bool {
+        let Owed::Intent(intent) = owed else {
+            return false;
+        };
+        let abort = Command::AbortWrite { intent };
+        matches!(self.when_silent(session, abort).await, Ok(Outcome::Done))
     }
 
     pub(super) async fn settle_all(&self, held: Vec<Held>) {

@@ -27,7 +27,8 @@ impl World<'_> {
         let next = self
             .flavour
             .between_faults()
-            .mul_f64(self.rng.random_range(0.3..1.7));
+            .mul_f64(self.rng.random_range(0.3..1.7))
+            .mul_f64(1.0 + self.calendar.now().as_secs_f64() / 20.0);
         self.calendar.after(next, Event::Fault);
         let fault = self.flavour.fault(&mut self.rng);
         match fault {
