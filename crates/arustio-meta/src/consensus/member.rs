@@ -200,7 +200,8 @@ impl<S: StateMachine> Member<S> {
         self.proposals.sweep();
         self.reads.sweep();
         self.watch_transfer();
-        self.snapshots.release(&mut self.peer);
+        let patience = self.config.election_ticks;
+        self.snapshots.release(&mut self.peer, patience);
         if let Some(tag) = self.reads.tick() {
             self.peer.read(tag);
         }

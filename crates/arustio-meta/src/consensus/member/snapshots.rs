@@ -23,6 +23,8 @@ pub(super) struct Snapshots {
     /// Names the folders of this process.
     number: u64,
     made: Option<(LogPosition, Arc<SnapshotFolder>)>,
+    /// Beats since anybody needed it.
+    idle: u32,
     settling: bool,
     settled: Option<Result<(), StateMachineError>>,
     asked: Vec<Notice<LogPosition>>,
@@ -36,6 +38,7 @@ impl Snapshots {
             folder,
             number: 0,
             made: None,
+            idle: 0,
             settling: false,
             settled: None,
             asked: Vec::new(),
@@ -69,10 +72,16 @@ impl Snapshots {
         self.made.as_ref().filter(used).map(|(made, _)| made.index)
     }
 
-    /// Drops what nobody is being sent and nobody waits for.
-    pub(super) fn release(&mut self, peer: &mut Peer) {
+    /// Drops what nobody is being sent and nobody has waited for during so many beats. The
+    /// library asks again only when the member that lags answers a heartbeat: what is
+    /// dropped before would be made again and again, and never be sent.
+    pub(super) fn release(&mut self, peer: &mut Peer, patience: u32) {
         let needed = self.in_use().is_some() || peer.progress().iter().any(|other| other.snapshot);
-        if !needed && self.made.take().is_some() {
+        self.idle = match needed {
+            true => 0,
+            false => self.idle.saturating_add(1),
+        };
+        if self.idle > patience && self.made.take().is_some() {
             peer.offer(None);
         }
     }
@@ -123,6 +132,7 @@ impl<S: StateMachine> Member<S> {
         tracing::info!(index = %position.index, "made a snapshot");
         let folder = Arc::new(SnapshotFolder::new(path));
         self.snapshots.made = Some((position, folder));
+        self.snapshots.idle = 0;
         self.peer.offer(Some(position));
         self.snapshot_made(position)
     }
