@@ -3,8 +3,8 @@
 //! Each is a function from a connection and arguments to output and an exit code;
 //! none of them knows how the connection came about.
 
-mod attributes;
 pub(crate) mod admin;
+mod attributes;
 pub(crate) mod bench;
 mod bytes;
 mod conf;

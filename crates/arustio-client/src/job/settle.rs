@@ -18,7 +18,8 @@ use arustio_ufs::{
     CopyOptions, DeleteOptions, DeleteRequest, Guard, ObjectEntry, Payload, RenameOptions,
     UfsError, WriteMode, WriteOptions, Written,
 };
-use futures::StreamExt as _;
+use futures::future::BoxFuture;
+use futures::{FutureExt as _, StreamExt as _};
 use tokio::time::Instant;
 
 use super::{LARGE_REQUEST, SMALL_REQUEST, Sent};
@@ -96,7 +97,7 @@ impl Client {
 }
 
 struct Settler<'a> {
-    client: &'a Client,
+    client: &'a Arc<Client>,
     session: SessionId,
     mounted: Arc<Mounted>,
 }
@@ -368,7 +369,7 @@ impl Settler<'_> {
             };
             let goes_on = effects.iter().any(|one| one.id == effect.id);
             let own = effects.into_iter().filter(|one| one.id != effect.id);
-            let settled = self.client.settle(own.collect(), self.session).await;
+            let settled = self.settle_all(own.collect()).await;
             if first.is_ok() {
                 first = settled;
             }
@@ -376,6 +377,11 @@ impl Settler<'_> {
                 return first.map(Ok);
             }
         }
+    }
+
+    /// Effects of effects: the one place where this goes round.
+    fn settle_all(&self, effects: Vec<Effect>) -> BoxFuture<'_, Result<()>> {
+        self.client.settle(effects, self.session).boxed()
     }
 
     async fn copy(
