@@ -79,7 +79,7 @@ fn promises_before_the_sync_are_noticed() {
 
 #[test]
 fn a_vote_that_a_snapshot_took_away_is_noticed() {
-    is_noticed(Mutation::InstallOverVote, 3, &[VOTE]);
+    is_noticed(Mutation::InstallOverVote, 20, &[VOTE]);
 }
 
 #[test]
