@@ -45,6 +45,9 @@ pub struct MetaConfig {
     pub promote_lag: u64,
     /// Entries between two comparisons of the state that the members hold.
     pub check_every: u64,
+    /// Bytes of a snapshot that are sent to another member in a second: beside what clients
+    /// need, and far from what a disk or a network can do.
+    pub snapshot_rate: ByteSize,
 }
 
 impl Default for MetaConfig {
@@ -66,6 +69,7 @@ impl Default for MetaConfig {
             compact_keep: 10_000,
             promote_lag: 1_000,
             check_every: 10_000,
+            snapshot_rate: ByteSize::mib(128),
         }
     }
 }
@@ -105,6 +109,9 @@ impl MetaConfig {
         }
         if self.check_every == 0 {
             return refuse("check_every", "it must be at least 1");
+        }
+        if self.snapshot_rate < ByteSize::kib(64) {
+            return refuse("snapshot_rate", "it must be at least 64 KiB");
         }
         Ok(CheckedConfig(self))
     }

@@ -45,6 +45,22 @@ pub struct Args {
     #[arg(long, value_delimiter = ',', value_name = "HOST:PORT,...")]
     pub metadata: Option<Vec<String>>,
 
+    /// The number of this metadata server in its cluster.
+    #[arg(long, value_name = "N")]
+    pub member: Option<u64>,
+
+    /// The metadata servers that found the cluster, or, for one that joins it, where they are.
+    #[arg(long, value_delimiter = ',', value_name = "N=HOST:PORT,...")]
+    pub members: Option<Vec<String>>,
+
+    /// The cluster key, which has to be the same on every metadata server.
+    #[arg(long, value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
+
+    /// Make a cluster key in a new file, and end. Copy it to every metadata server.
+    #[arg(long, value_name = "FILE")]
+    pub make_key: Option<PathBuf>,
+
     /// Listen beyond loopback without TLS. Secrets and data then travel in clear.
     #[arg(long)]
     pub insecure: bool,

@@ -1,60 +1,51 @@
 //! From settings to a running server: the only place that picks implementations.
 //!
-//! Start: take the data folder, bind the ports (a client that comes early waits instead
-//! of being refused), open metadata and blocks, serve. Stop, in the opposite order: no
-//! longer ready, jobs, announcements, gRPC with the requests that are under way, the
-//! metadata node, the block store, HTTP, the folder's lock.
+//! Start: take the data folder, bind the ports, serve; meanwhile the metadata node forms a
+//! cluster, or finds the one that it belongs to, and a client that comes early is told what
+//! is waited for. Ready: the group has a leader, the block node is announced, jobs run.
+//!
+//! Stop, in the opposite order: no longer ready, jobs, announcements, leadership handed
+//! over, gRPC with the requests that are under way, the transport, the metadata node, the
+//! block store, HTTP, the folder's lock.
 
+use std::future::pending;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arustio_block::{BlockStore, DiskTier, Machine, MemoryTier, TieredStore};
-use arustio_meta::engine::{EngineKind, KvEngine, MemEngine};
-use arustio_meta::error::FatalError;
+use arustio_meta::error::StoreError;
 use arustio_meta::namespace::Namespace;
 use arustio_meta::store::Role as MemberRole;
-use arustio_meta::{Consensus, ConsensusBuilder, MemberIdentity, MetadataStore as _};
+use arustio_meta::{Consensus, MetadataStore as _};
 use arustio_types::meta::Outcome;
 use arustio_types::unit::format_duration;
-use arustio_types::{ByteSize, NodeId, SystemClock, WallClock as _};
-use futures::FutureExt as _;
+use arustio_types::{ByteSize, NodeId, SystemClock};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 use crate::config::{CheckedServer, Role, ServerConfig};
-use crate::data_dir::{DataDir, random};
+use crate::data_dir::DataDir;
+pub use crate::engines::Engine;
 use crate::error::ServerError;
-use crate::grpc::{self, Services, admin, block, metadata, node};
-use crate::http::{self, Shown};
+use crate::grpc::{self, Services, admin, block, metadata, node, raft};
+use crate::http::{self, Readiness, Shown};
+use crate::introduction::Introduction;
 use crate::jobs;
+use crate::late::Late;
 use crate::metrics::Metrics;
+use crate::opening::Opening;
+use crate::raft_transport::{Arrivals, GrpcTransport};
 use crate::registration::{self, Announcement};
 use crate::tasks::Tasks;
 use crate::view::Liveness;
 
-/// A group of one elects itself at once; longer means that something is wrong.
-const ELECTION: Duration = Duration::from_secs(10);
-
-/// Where the metadata lives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Engine {
-    /// In memory, forgotten with the server: for tests.
-    Memory,
-    /// In the data folder.
-    #[cfg(feature = "rocksdb")]
-    Rocks,
-}
-
-impl Default for Engine {
-    fn default() -> Self {
-        #[cfg(feature = "rocksdb")]
-        return Self::Rocks;
-        #[cfg(not(feature = "rocksdb"))]
-        return Self::Memory;
-    }
-}
+/// How long the registration of the block node may take.
+const REGISTRATION: Duration = Duration::from_secs(10);
+/// How long a leader that stops waits for another one to take over.
+const HANDOVER: Duration = Duration::from_secs(1);
 
 /// Where a server is reached, with the ports that it got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,9 +62,14 @@ pub struct Addresses {
 pub struct Server {
     addresses: Addresses,
     ready_line: String,
-    grace: Duration,
-    ready: Arc<AtomicBool>,
+    settings: ServerConfig,
+    /// Where others reach it.
+    advertised: String,
+    /// Metadata servers, for a block node without one.
+    servers: Vec<String>,
+    readiness: Arc<Readiness>,
     metrics: Metrics,
+    forming: Tasks,
     jobs: Tasks,
     announcing: Tasks,
     serving: Tasks,
@@ -81,13 +77,24 @@ pub struct Server {
     metadata: Option<MetadataPart>,
     blocks: Option<BlockPart>,
     /// Last, so that the folder is given free last.
-    data: DataDir,
+    data: Arc<DataDir>,
 }
 
 #[derive(Debug)]
 struct MetadataPart {
-    store: Arc<Consensus<Namespace>>,
-    liveness: Arc<Liveness>,
+    late: Arc<Late<Opened>>,
+    introduction: Arc<Introduction>,
+    failure: watch::Receiver<Option<Arc<ServerError>>>,
+}
+
+/// A metadata node that is there.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) store: Arc<Consensus<Namespace>>,
+    /// What answers clients.
+    pub(crate) metadata: metadata::Inner,
+    pub(crate) liveness: Arc<Liveness>,
+    pub(crate) transport: GrpcTransport,
 }
 
 #[derive(Debug)]
@@ -99,36 +106,65 @@ struct BlockPart {
 }
 
 impl Server {
-    /// Starts a server. On return it takes requests.
+    /// Starts a server. On return it takes requests. A server that waits for others (to
+    /// found a cluster, to be made a member, to have a leader) does not return before.
     pub async fn start(checked: CheckedServer, engine: Engine) -> Result<Self, ServerError> {
-        let CheckedServer {
-            settings,
-            data_dir,
-            grpc,
-            http,
-        } = checked;
-        let data = blocking(move || DataDir::open(&data_dir)).await?;
-        let grpc = listen(grpc, "gRPC", "--listen").await?;
-        let http = listen(http, "HTTP", "--http-listen").await?;
+        let mut server = Self::open(checked, engine).await?;
+        match server.ready().await {
+            Ok(()) => Ok(server),
+            Err(error) => {
+                server.stop().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Begins to start a server. On return it listens, and whoever asks it is told what it
+    /// waits for.
+    pub async fn open(checked: CheckedServer, engine: Engine) -> Result<Self, ServerError> {
+        let folder = checked.data_dir.clone();
+        let data = Arc::new(blocking(move || DataDir::open(&folder)).await?);
+        let grpc = listen(checked.grpc, "gRPC", "--listen").await?;
+        let http = listen(checked.http, "HTTP", "--http-listen").await?;
         let addresses = Addresses {
             grpc: local(&grpc)?,
             http: local(&http)?,
         };
+        let advertised = checked.advertised(addresses.grpc);
         let metrics = Metrics::new();
-        let metadata = match settings.has(Role::Metadata) {
-            true => Some(open_metadata(&settings, &data, engine, &metrics).await?),
+        let settings = checked.settings.clone();
+        let servers = checked.cluster.metadata.clone();
+        let opening = match settings.has(Role::Metadata) {
+            true => {
+                let (data, metrics) = (Arc::clone(&data), metrics.clone());
+                let address = advertised.clone();
+                let prepare = move || Opening::prepare(&checked, data, address, engine, metrics);
+                Some(blocking(prepare).await?)
+            }
             false => None,
         };
         let blocks = match settings.has(Role::Block) {
             true => Some(open_blocks(&settings, &data, &metrics).await?),
             false => None,
         };
-        let mut server = Self {
+        let metadata = opening.as_ref().map(|opening| MetadataPart {
+            late: Arc::clone(&opening.late),
+            introduction: Arc::clone(&opening.introduction),
+            failure: opening.failure.subscribe(),
+        });
+        let readiness = Readiness {
+            metadata: metadata.as_ref().map(|part| Arc::clone(&part.late)),
+            ..Readiness::default()
+        };
+        let server = Self {
             ready_line: ready_line(&settings, addresses, &data, blocks.as_ref()),
             addresses,
-            grace: settings.server.shutdown_grace,
-            ready: Arc::new(AtomicBool::new(false)),
+            settings,
+            advertised,
+            servers,
+            readiness: Arc::new(readiness),
             metrics,
+            forming: Tasks::default(),
             jobs: Tasks::default(),
             announcing: Tasks::default(),
             serving: Tasks::default(),
@@ -137,16 +173,43 @@ impl Server {
             blocks,
             data,
         };
-        server.serve(&settings, grpc, http)?;
-        server.announce(&settings).await?;
-        server.schedule(&settings);
-        server.ready.store(true, Ordering::Release);
+        server.serve(grpc, http);
+        if let Some(opening) = opening {
+            let stop = server.forming.stopping();
+            server.forming.spawn("metadata", opening.run(stop));
+        }
         Ok(server)
+    }
+
+    /// Waits until the server takes requests. Safe to drop, and to call again if it was.
+    pub async fn ready(&mut self) -> Result<(), ServerError> {
+        if let Some(metadata) = &self.metadata {
+            tokio::select! {
+                () = led(&metadata.late) => {}
+                error = self.failed() => return Err(error),
+            }
+        }
+        self.announce().await?;
+        self.schedule();
+        self.readiness.serving.store(true, Ordering::Release);
+        Ok(())
     }
 
     /// Where it is reached.
     pub fn addresses(&self) -> Addresses {
         self.addresses
+    }
+
+    /// The metadata node, once it is there: for programs that embed a server, and for tests.
+    pub fn metadata(&self) -> Option<Arc<Consensus<Namespace>>> {
+        let opened = self.metadata.as_ref()?.late.get()?;
+        Some(Arc::clone(&opened.store))
+    }
+
+    /// What it waits for before its metadata node is there, in words.
+    pub fn waiting(&self) -> Option<String> {
+        let late = &self.metadata.as_ref()?.late;
+        late.get().is_none().then(|| late.waiting())
     }
 
     /// One line that says where everything is, for whoever started it.
@@ -159,27 +222,55 @@ impl Server {
         self.data.path().to_owned()
     }
 
-    /// Returns when the server can no longer keep its promises; without such a failure
-    /// it never does. Safe to drop.
+    /// Returns when the server can no longer keep its promises, or can never be a member of
+    /// its cluster; without such a failure it never does. Safe to drop.
     pub async fn failed(&self) -> ServerError {
-        if let Some(metadata) = &self.metadata
-            && let Err(error) = metadata.store.ended().await
-        {
-            return ServerError::Metadata(error);
+        let Some(metadata) = &self.metadata else {
+            return pending().await;
+        };
+        let ended = async {
+            match metadata.late.come().await.store.ended().await {
+                Err(error) => ServerError::Metadata(error),
+                Ok(()) => pending().await,
+            }
+        };
+        let unfit = async {
+            let mut failure = metadata.failure.clone();
+            let found = failure.wait_for(Option::is_some).await;
+            let error = found.ok().and_then(|found| found.clone());
+            match error {
+                Some(error) => ServerError::Ended(error),
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            error = ended => error,
+            error = unfit => error,
         }
-        std::future::pending().await
     }
 
     /// Stops in order and waits. Every acknowledged operation is durable afterwards.
     pub async fn stop(self) {
-        self.ready.store(false, Ordering::Release);
+        self.readiness.serving.store(false, Ordering::Release);
+        self.close("the start", &self.forming).await;
         self.close("jobs", &self.jobs).await;
         self.close("announcements", &self.announcing).await;
+        let opened = self.metadata.as_ref().and_then(|part| part.late.get());
+        if let Some(opened) = opened {
+            hand_over(&opened.store).await;
+        }
         self.close("requests", &self.serving).await;
-        if let Some(metadata) = &self.metadata
-            && let Err(error) = metadata.store.close().await
-        {
-            tracing::error!("the metadata node did not stop well: {error}");
+        if let Some(opened) = opened {
+            if !opened
+                .transport
+                .close(self.settings.server.shutdown_grace)
+                .await
+            {
+                tracing::warn!("streams to other metadata servers were left behind");
+            }
+            if let Err(error) = opened.store.close().await {
+                tracing::error!("the metadata node did not stop well: {error}");
+            }
         }
         if let Some(blocks) = &self.blocks {
             blocks.store.close().await;
@@ -188,53 +279,30 @@ impl Server {
     }
 
     async fn close(&self, what: &str, tasks: &Tasks) {
-        if !tasks.close(self.grace).await {
-            let grace = format_duration(self.grace);
+        let grace = self.settings.server.shutdown_grace;
+        if !tasks.close(grace).await {
+            let grace = format_duration(grace);
             tracing::warn!("{what} had not ended after {grace} and were left behind");
         }
     }
 
-    fn serve(
-        &mut self,
-        settings: &ServerConfig,
-        grpc: TcpListener,
-        http: TcpListener,
-    ) -> Result<(), ServerError> {
-        let services = self.services(settings)?;
+    fn serve(&self, grpc: TcpListener, http: TcpListener) {
+        let services = self.services();
         let stop = self.serving.stopping();
-        let config = settings.grpc.clone();
+        let config = self.settings.grpc.clone();
         self.serving
             .spawn("grpc", grpc::serve(grpc, config, services, stop));
         let shown = Shown {
             metrics: self.metrics.clone(),
-            ready: Arc::clone(&self.ready),
+            readiness: Arc::clone(&self.readiness),
         };
         self.http
             .spawn("http", http::serve(http, shown, self.http.stopping()));
-        Ok(())
     }
 
-    fn services(&self, settings: &ServerConfig) -> Result<Services, ServerError> {
+    fn services(&self) -> Services {
         let metadata = self.metadata.as_ref();
-        let node = metadata.map(|part| node::Nodes {
-            store: Arc::clone(&part.store),
-            liveness: Arc::clone(&part.liveness),
-            heartbeat: settings.metadata.nodes.heartbeat,
-            metrics: self.metrics.clone(),
-        });
-        let admin = metadata.map(|part| admin::Admin {
-            store: Arc::clone(&part.store),
-            metrics: self.metrics.clone(),
-        });
-        let metadata = match metadata {
-            None => None,
-            Some(part) => Some(metadata::Metadata::new(
-                Arc::clone(&part.store),
-                self.data.sealer()?,
-                Arc::clone(&part.liveness),
-                self.metrics.clone(),
-            )),
-        };
+        let settings = &self.settings;
         let block = self.blocks.as_ref().map(|part| {
             block::Blocks::new(
                 Arc::clone(&part.store),
@@ -244,32 +312,53 @@ impl Server {
                 self.metrics.clone(),
             )
         });
-        Ok(Services {
-            metadata,
-            node,
-            admin,
+        Services {
+            metadata: metadata.map(|part| metadata::Metadata {
+                late: Arc::clone(&part.late),
+                metrics: self.metrics.clone(),
+            }),
+            node: metadata.map(|part| node::Nodes {
+                late: Arc::clone(&part.late),
+                heartbeat: settings.metadata.nodes.heartbeat,
+                metrics: self.metrics.clone(),
+            }),
+            admin: metadata.map(|part| admin::Admin {
+                late: Arc::clone(&part.late),
+                metrics: self.metrics.clone(),
+            }),
+            raft: metadata.map(|part| raft::Raft {
+                introduction: Arc::clone(&part.introduction),
+                late: Arc::clone(&part.late),
+                arrivals: Arc::new(Arrivals::default()),
+                metrics: self.metrics.clone(),
+                stop: self.serving.stopping(),
+            }),
             block,
-        })
+        }
     }
 
-    /// Makes the block node of this process known.
-    async fn announce(&self, settings: &ServerConfig) -> Result<(), ServerError> {
+    /// Makes the block node of this process known. Where this process leads the metadata
+    /// group that is one command, and on return the node is in the view.
+    async fn announce(&self) -> Result<(), ServerError> {
         let Some(blocks) = &self.blocks else {
             return Ok(());
         };
-        let address = settings.server.advertise.clone();
-        let address = address.unwrap_or_else(|| self.addresses.grpc.to_string());
-        if let Some(metadata) = &self.metadata {
-            let node = register(metadata, blocks.identity.instance, &address).await?;
-            *blocks.identity.node.lock() = Some(node);
-            metadata.liveness.own(Some(node));
-            return Ok(());
+        let late = self.metadata.as_ref().map(|part| Arc::clone(&part.late));
+        let opened = late.as_ref().and_then(|late| late.get());
+        if let Some(opened) = opened.filter(|opened| leads(opened)) {
+            let node = register(opened, blocks.identity.instance, &self.advertised).await?;
+            *blocks.identity.node.lock() = node;
+            opened.liveness.own(node);
         }
+        let (servers, own) = (self.servers.clone(), self.addresses.grpc.to_string());
         let announcement = Announcement {
             identity: blocks.identity.clone(),
-            address,
-            servers: settings.cluster.metadata.clone(),
-            heartbeat: settings.metadata.nodes.heartbeat,
+            address: self.advertised.clone(),
+            servers: Box::new(move || match late.as_ref().and_then(|late| late.get()) {
+                Some(opened) => metadata_servers(opened, &own),
+                None => servers.clone(),
+            }),
+            heartbeat: self.settings.metadata.nodes.heartbeat,
         };
         let stop = self.announcing.stopping();
         self.announcing
@@ -277,125 +366,69 @@ impl Server {
         Ok(())
     }
 
-    fn schedule(&self, settings: &ServerConfig) {
-        if self.metadata.is_none() || !settings.recovery.enabled {
+    fn schedule(&self) {
+        let Some(metadata) = &self.metadata else {
+            return;
+        };
+        if !self.settings.recovery.enabled {
             return;
         }
+        let late = Arc::clone(&metadata.late);
         let job = jobs::recover(
             self.addresses.grpc.to_string(),
-            settings.recovery.interval,
+            self.settings.recovery.interval,
+            move || late.get().is_some_and(leads),
             self.jobs.stopping(),
         );
         self.jobs.spawn("recovery", job);
     }
 }
 
-async fn open_metadata(
-    settings: &ServerConfig,
-    data: &DataDir,
-    engine: Engine,
-    metrics: &Metrics,
-) -> Result<MetadataPart, ServerError> {
-    let identity = MemberIdentity {
-        cluster: data.cluster()?,
-        incarnation: data.incarnation(),
-        member: data.member(),
-    };
-    let config = settings.metadata.raft.clone().validate();
-    let config = config.map_err(|error| ServerError::Setting {
-        setting: "metadata.raft".to_owned(),
-        reason: error.to_string(),
-    })?;
-    let engines = Engines::of(settings, data, engine);
-    let seed = u64::from_le_bytes(random()?);
-    let store = blocking(move || {
-        let (log, state) = engines.open()?;
-        let namespace = Namespace::open(state, identity.cluster, identity.incarnation);
-        let namespace = namespace.map_err(|error| fatal(FatalError::Apply(error)))?;
-        let builder = ConsensusBuilder::new(config, identity, log, namespace, seed);
-        builder.start().map_err(fatal)
-    });
-    let store = Arc::new(store.await?);
-    lead(&store).await?;
-    metrics.watch_metadata(store.watch());
-    let expiry = settings.metadata.nodes.expiry;
-    let liveness = Arc::new(Liveness::new(expiry, SystemClock.now()));
-    Ok(MetadataPart { store, liveness })
+fn leads(opened: &Opened) -> bool {
+    opened.store.status().role == MemberRole::Leader
 }
 
-/// Waits until the group has its leader.
-async fn lead(store: &Consensus<Namespace>) -> Result<(), ServerError> {
-    let mut status = store.watch();
-    let led = status.wait_for(|status| status.role == MemberRole::Leader);
-    match tokio::time::timeout(ELECTION, led).await {
-        Ok(Ok(_)) => Ok(()),
-        Ok(Err(_)) | Err(_) => {
-            if let Some(Err(error)) = store.ended().now_or_never() {
-                return Err(ServerError::Metadata(error));
-            }
-            Err(ServerError::Start {
-                action: "elect a leader of the metadata group",
-                reason: format!("there was none after {}", format_duration(ELECTION)),
-            })
-        }
+/// Waits until the metadata node is there and its group has a leader.
+async fn led(late: &Late<Opened>) {
+    let mut status = late.come().await.store.watch();
+    if status
+        .wait_for(|status| status.leader.is_some())
+        .await
+        .is_err()
+    {
+        pending::<()>().await;
     }
 }
 
-/// Which engines to open, and where.
-struct Engines {
-    engine: Engine,
-    #[cfg(feature = "rocksdb")]
-    log: PathBuf,
-    #[cfg(feature = "rocksdb")]
-    state: PathBuf,
-    #[cfg(feature = "rocksdb")]
-    tuning: crate::config::StateConfig,
+/// Has another member lead, so that clients need not wait for an election.
+async fn hand_over(store: &Consensus<Namespace>) {
+    let alone = store.membership().voters.len() < 2;
+    if alone || store.status().role != MemberRole::Leader {
+        return;
+    }
+    match tokio::time::timeout(HANDOVER, store.transfer(None, HANDOVER)).await {
+        Ok(Ok(leader)) => tracing::info!(%leader, "handed leadership over"),
+        Ok(Err(error)) => tracing::debug!("leadership is not handed over: {error}"),
+        Err(_) => tracing::debug!("nobody took leadership over in time"),
+    }
 }
 
-type Opened = (Arc<dyn KvEngine>, Arc<dyn KvEngine>);
-
-impl Engines {
-    #[cfg_attr(
-        not(feature = "rocksdb"),
-        expect(unused_variables, reason = "memory needs none")
-    )]
-    fn of(settings: &ServerConfig, data: &DataDir, engine: Engine) -> Self {
-        Self {
-            engine,
-            #[cfg(feature = "rocksdb")]
-            log: data.log(),
-            #[cfg(feature = "rocksdb")]
-            state: data.state(),
-            #[cfg(feature = "rocksdb")]
-            tuning: settings.metadata.state.clone(),
+/// Where the metadata servers are, the leader first.
+fn metadata_servers(opened: &Opened, own: &str) -> Vec<String> {
+    let members = opened.store.membership();
+    let leader = opened.store.status().leader;
+    let leader = leader.and_then(|leader| members.address(leader));
+    let all = members
+        .members
+        .keys()
+        .filter_map(|member| members.address(*member));
+    let mut servers: Vec<String> = Vec::new();
+    for server in leader.into_iter().chain(all).chain([own]) {
+        if !servers.iter().any(|known| known == server) {
+            servers.push(server.to_owned());
         }
     }
-
-    fn open(self) -> Result<Opened, ServerError> {
-        match self.engine {
-            Engine::Memory => Ok((
-                Arc::new(MemEngine::new(EngineKind::Log)),
-                Arc::new(MemEngine::new(EngineKind::State)),
-            )),
-            #[cfg(feature = "rocksdb")]
-            Engine::Rocks => self.open_rocks(),
-        }
-    }
-
-    #[cfg(feature = "rocksdb")]
-    fn open_rocks(self) -> Result<Opened, ServerError> {
-        use arustio_meta::engine::{RocksConfig, RocksEngine};
-        let log = RocksConfig::default_for(EngineKind::Log);
-        let state = RocksConfig {
-            block_cache: self.tuning.block_cache,
-            write_buffer: self.tuning.write_buffer,
-            ..RocksConfig::default_for(EngineKind::State)
-        };
-        Ok((
-            Arc::new(RocksEngine::open(EngineKind::Log, &self.log, log)?),
-            Arc::new(RocksEngine::open(EngineKind::State, &self.state, state)?),
-        ))
-    }
+    servers
 }
 
 async fn open_blocks(
@@ -428,19 +461,25 @@ async fn open_blocks(
     })
 }
 
+/// Registers the block node with this process's own metadata node; `None` where another
+/// one has just taken over.
 async fn register(
-    metadata: &MetadataPart,
+    opened: &Opened,
     instance: u128,
     address: &str,
-) -> Result<NodeId, ServerError> {
+) -> Result<Option<NodeId>, ServerError> {
     let command = registration::command(instance, address);
-    let context = registration::context(ELECTION);
+    let context = registration::context(REGISTRATION);
     let refused = |reason| ServerError::Start {
         action: "register the block node",
         reason,
     };
-    match metadata.store.propose(context, command).await?.outcome {
-        Outcome::NodeRegistered(node) => Ok(node),
+    let proposed = match opened.store.propose(context, command).await {
+        Err(StoreError::NotLeader { .. } | StoreError::LeadershipLost) => return Ok(None),
+        proposed => proposed?,
+    };
+    match proposed.outcome {
+        Outcome::NodeRegistered(node) => Ok(Some(node)),
         Outcome::Refused(refusal) => Err(refused(refusal.message)),
         other => Err(refused(format!("it was answered with {other:?}"))),
     }
@@ -499,12 +538,8 @@ fn local(listener: &TcpListener) -> Result<SocketAddr, ServerError> {
     })
 }
 
-fn fatal(error: FatalError) -> ServerError {
-    ServerError::Metadata(Arc::new(error))
-}
-
 /// Runs what blocks on the disk beside the runtime.
-async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ServerError> + Send + 'static,
 ) -> Result<T, ServerError> {
     let done = tokio::task::spawn_blocking(work).await;

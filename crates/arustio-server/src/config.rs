@@ -8,6 +8,7 @@
 //! [`ServerConfig::validate`] turns settings into [`CheckedServer`], which is what a
 //! server can be made from.
 
+mod cluster;
 mod load;
 mod print;
 #[cfg(test)]
@@ -26,6 +27,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::ServerError;
 
+pub(crate) use cluster::is_address;
+pub use cluster::{CheckedCluster, ClusterConfig};
 pub use load::{Loaded, Sources, load};
 pub use print::print;
 
@@ -67,7 +70,8 @@ pub struct ProcessConfig {
     pub data_dir: Option<PathBuf>,
     /// Where gRPC is served, `host:port`.
     pub listen: String,
-    /// The address that others reach gRPC at. Unset: the one that is listened on.
+    /// The address that others reach gRPC at. Unset: its address in `cluster.members`, else
+    /// the one that is listened on.
     pub advertise: Option<String>,
     /// Allows listening beyond loopback without TLS.
     pub insecure: bool,
@@ -97,14 +101,6 @@ pub enum Role {
     Metadata,
     /// Caches blocks.
     Block,
-}
-
-/// The cluster that a process belongs to.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ClusterConfig {
-    /// Metadata servers, `host:port` each, for a process that is a block node only.
-    pub metadata: Vec<String>,
 }
 
 /// Log lines.
@@ -266,6 +262,7 @@ pub struct CheckedServer {
     pub(crate) data_dir: PathBuf,
     pub(crate) grpc: SocketAddr,
     pub(crate) http: SocketAddr,
+    pub(crate) cluster: CheckedCluster,
 }
 
 impl ServerConfig {
@@ -284,16 +281,18 @@ impl ServerConfig {
         self.server.role.contains(&role)
     }
 
+    /// Where others reach gRPC, if it is not simply the address that is listened on.
+    fn address(&self, cluster: &CheckedCluster) -> Option<String> {
+        let advertised = self.server.advertise.clone();
+        advertised.or_else(|| cluster.own_address().map(str::to_owned))
+    }
+
     /// Checks every setting against the others and resolves the addresses.
     pub fn validate(self) -> Result<CheckedServer, ServerError> {
         if self.server.role.is_empty() {
             return Err(refuse("server.role", "name metadata, block, or both"));
         }
-        if !self.has(Role::Metadata) && self.cluster.metadata.is_empty() {
-            let reason = "a block node needs the addresses of the metadata servers: \
-                          --metadata HOST:PORT";
-            return Err(refuse("cluster.metadata", reason));
-        }
+        let cluster = self.cluster.check(self.has(Role::Metadata))?;
         self.grpc.check()?;
         let nodes = &self.metadata.nodes;
         if nodes.heartbeat.is_zero() || nodes.expiry < nodes.heartbeat * 2 {
@@ -309,11 +308,17 @@ impl ServerConfig {
         };
         let grpc = address("server.listen", &self.server.listen, self.server.insecure)?;
         let http = address("http.listen", &self.http.listen, self.server.insecure)?;
+        if cluster.has_others() && grpc.ip().is_unspecified() && self.address(&cluster).is_none() {
+            let reason = "the other metadata servers need an address at which they reach this \
+                          one: --advertise HOST:PORT";
+            return Err(refuse("server.advertise", reason));
+        }
         Ok(CheckedServer {
             settings: self,
             data_dir,
             grpc,
             http,
+            cluster,
         })
     }
 }
@@ -355,6 +360,14 @@ fn address(setting: &'static str, text: &str, insecure: bool) -> Result<SocketAd
         return Err(refuse(setting, reason));
     }
     Ok(address)
+}
+
+impl CheckedServer {
+    /// Where others reach gRPC, given where it listens.
+    pub(crate) fn advertised(&self, listening: SocketAddr) -> String {
+        let address = self.settings.address(&self.cluster);
+        address.unwrap_or_else(|| listening.to_string())
+    }
 }
 
 fn refuse(setting: &'static str, reason: impl Into<String>) -> ServerError {

@@ -2,28 +2,37 @@
 //!
 //! ```text
 //! DATA/server.lock    held while a server runs; its process id
-//! DATA/node.json      format, cluster, incarnation, member, block instance
+//! DATA/node.json      format, instance; cluster, incarnation, member and how it began
 //! DATA/cluster.key    seals credentials; mode 0600
 //! DATA/meta/log       the log engine
 //! DATA/meta/state     the state engine
+//! DATA/meta/snapshots copies of the state that are made or arrive; emptied at each start
 //! DATA/cache          the block cache
 //! ```
 //!
-//! `node.json` is written before anything that it names exists, so that a crash during
-//! the first start leaves a folder that the second start completes.
+//! A folder is minted with its instance, a nonce that names it for ever. Later, once, it is
+//! given to a member of a cluster. `node.json` is written before anything that it names
+//! exists, so that a crash during the first start leaves a folder that the second start
+//! completes; that a log was opened is noted after it, so that a log which is gone later is
+//! told from one that never was.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use arustio_meta::MemberIdentity;
+use arustio_meta::consensus::MemberInfo;
 use arustio_types::{ClusterId, Incarnation, NodeId};
+use parking_lot::Mutex;
 use rand::TryRngCore as _;
 use rand::rngs::OsRng;
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use crate::error::ServerError;
+use crate::founding::Founding;
 use crate::seal::Sealer;
 
 /// The layout of the folder.
@@ -37,13 +46,45 @@ const KEY_BYTES: usize = 32;
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
-    node: NodeFile,
+    node: Mutex<NodeFile>,
     _lock: File,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// Whose a folder is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Belonging {
+    pub(crate) member: NodeId,
+    pub(crate) founding: Founding,
+    /// The member came later than the cluster.
+    pub(crate) joined: bool,
+    /// Its log was opened before.
+    pub(crate) started: bool,
+}
+
+impl Belonging {
+    pub(crate) fn identity(&self) -> MemberIdentity {
+        self.founding.identity(self.member)
+    }
+
+    /// Whether this member is all there ever was to its cluster when it began.
+    pub(crate) fn founded_alone(&self) -> bool {
+        !self.joined && self.founding.founders.len() <= 1
+    }
+}
+
+/// Where the cluster key lies, and whether a missing one may be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyFile {
+    /// Unset: in the data folder.
+    pub path: Option<PathBuf>,
+    /// Only a server that is alone may make its own.
+    pub may_mint: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 struct NodeFile {
     format: u32,
+    /// Empty while the folder belongs to no cluster, like everything below.
     #[serde(default)]
     cluster: String,
     #[serde(default)]
@@ -51,6 +92,19 @@ struct NodeFile {
     #[serde(default)]
     member: u64,
     #[serde(default)]
+    instance: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    founders: Vec<FounderFile>,
+    #[serde(default)]
+    joined: bool,
+    #[serde(default)]
+    started: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct FounderFile {
+    member: u64,
+    address: String,
     instance: String,
 }
 
@@ -63,7 +117,7 @@ impl DataDir {
         let node = node_file(&path)?;
         Ok(Self {
             path,
-            node,
+            node: Mutex::new(node),
             _lock: lock,
         })
     }
@@ -83,37 +137,85 @@ impl DataDir {
         self.path.join("meta").join("state")
     }
 
+    /// The folder of snapshots.
+    pub fn snapshots(&self) -> PathBuf {
+        self.path.join("meta").join("snapshots")
+    }
+
     /// The folder of the block cache.
     pub fn cache(&self) -> PathBuf {
         self.path.join("cache")
     }
 
-    /// The cluster that was minted with this folder.
-    pub fn cluster(&self) -> Result<ClusterId, ServerError> {
-        self.bits(&self.node.cluster, "cluster").map(ClusterId::new)
-    }
-
-    /// Its incarnation.
-    pub fn incarnation(&self) -> Incarnation {
-        Incarnation::new(self.node.incarnation)
-    }
-
-    /// This member of the metadata group.
-    pub fn member(&self) -> NodeId {
-        NodeId::new(self.node.member)
-    }
-
-    /// The block node that was minted with this folder.
+    /// The nonce of this folder, which also names its block node.
     pub fn instance(&self) -> Result<u128, ServerError> {
-        self.bits(&self.node.instance, "instance")
+        let text = self.node.lock().instance.clone();
+        self.bits(&text, "instance")
     }
 
-    /// What seals credentials; the key is minted where there is none.
-    pub fn sealer(&self) -> Result<Sealer, ServerError> {
-        let path = self.path.join("cluster.key");
+    /// Whose this folder is; `None` while it belongs to no cluster.
+    pub(crate) fn belonging(&self) -> Result<Option<Belonging>, ServerError> {
+        let node = self.node.lock().clone();
+        if node.cluster.is_empty() {
+            return Ok(None);
+        }
+        let mut founders = BTreeMap::new();
+        for founder in &node.founders {
+            let instance = self.bits(&founder.instance, "an instance of the founders")?;
+            let address = founder.address.clone();
+            let info = MemberInfo { address, instance };
+            founders.insert(NodeId::new(founder.member), info);
+        }
+        let member = NodeId::new(node.member);
+        if founders.is_empty() {
+            // Written before there was more than one member.
+            founders.insert(member, MemberInfo::default());
+        }
+        let founding = Founding {
+            cluster: ClusterId::new(self.bits(&node.cluster, "cluster")?),
+            incarnation: Incarnation::new(node.incarnation),
+            founders,
+        };
+        Ok(Some(Belonging {
+            member,
+            founding,
+            joined: node.joined,
+            started: node.started,
+        }))
+    }
+
+    /// Gives the folder to a member; durable on return.
+    pub(crate) fn settle(&self, belonging: &Belonging) -> Result<(), ServerError> {
+        let founding = &belonging.founding;
+        let founder = |(member, info): (&NodeId, &MemberInfo)| FounderFile {
+            member: member.get(),
+            address: info.address.clone(),
+            instance: hexadecimal(info.instance),
+        };
+        let node = NodeFile {
+            cluster: hexadecimal(founding.cluster.get()),
+            incarnation: founding.incarnation.get(),
+            member: belonging.member.get(),
+            founders: founding.founders.iter().map(founder).collect(),
+            joined: belonging.joined,
+            started: belonging.started,
+            ..self.node.lock().clone()
+        };
+        write_node(&self.path.join("node.json"), &node)?;
+        *self.node.lock() = node;
+        Ok(())
+    }
+
+    /// What seals credentials.
+    pub fn sealer(&self, key: &KeyFile) -> Result<Sealer, ServerError> {
+        let path = match &key.path {
+            Some(path) => path.clone(),
+            None => self.path.join("cluster.key"),
+        };
         let bytes = match read_key(&path)? {
             Some(bytes) => bytes,
-            None => mint_key(&path)?,
+            None if key.may_mint => mint_key(&path)?,
+            None => return Err(missing_key(&path)),
         };
         Sealer::new(&bytes).ok_or_else(|| damaged_key(&path))
     }
@@ -180,13 +282,33 @@ impl RestoreDir {
         fs::rename(&from, &to).map_err(io_error("rename", &from))?;
         let node = NodeFile {
             format: FORMAT,
-            cluster: format!("{:032x}", cluster.get()),
+            cluster: hexadecimal(cluster.get()),
             incarnation: incarnation.get(),
             member: member.get(),
-            instance: format!("{:032x}", u128::from_le_bytes(random()?)),
+            instance: hexadecimal(u128::from_le_bytes(random()?)),
+            // The log that lies there is its log.
+            started: true,
+            ..NodeFile::default()
         };
         write_node(&self.path.join("node.json"), &node)
     }
+}
+
+/// Makes a cluster key in a file that does not exist yet.
+pub fn make_key(path: &Path) -> Result<(), ServerError> {
+    if path.exists() {
+        return Err(ServerError::DataFile {
+            path: path.to_owned(),
+            reason: "it exists already, and a key that is lost makes the credentials of mounts \
+                     unreadable: choose another name"
+                .to_owned(),
+        });
+    }
+    mint_key(path).map(drop)
+}
+
+fn hexadecimal(bits: u128) -> String {
+    format!("{bits:032x}")
 }
 
 fn lock(folder: &Path) -> Result<File, ServerError> {
@@ -224,7 +346,7 @@ fn node_file(folder: &Path) -> Result<NodeFile, ServerError> {
     let path = folder.join("node.json");
     let text = match fs::read_to_string(&path) {
         Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return found_node(&path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return mint_node(&path),
         Err(error) => return Err(io_error("read", &path)(error)),
     };
     let node: NodeFile = serde_json::from_str(&text).map_err(|error| ServerError::DataFile {
@@ -241,13 +363,12 @@ fn node_file(folder: &Path) -> Result<NodeFile, ServerError> {
     Ok(node)
 }
 
-fn found_node(path: &Path) -> Result<NodeFile, ServerError> {
+/// A folder that belongs to no cluster yet.
+fn mint_node(path: &Path) -> Result<NodeFile, ServerError> {
     let node = NodeFile {
         format: FORMAT,
-        cluster: format!("{:032x}", u128::from_le_bytes(random()?)),
-        incarnation: u64::from_le_bytes(random()?),
-        member: 1,
-        instance: format!("{:032x}", u128::from_le_bytes(random()?)),
+        instance: hexadecimal(u128::from_le_bytes(random()?)),
+        ..NodeFile::default()
     };
     write_node(path, &node)?;
     Ok(node)
@@ -286,6 +407,18 @@ fn mint_key(path: &Path) -> Result<Vec<u8>, ServerError> {
     let key: [u8; KEY_BYTES] = random()?;
     write_whole(path, hex::encode(key).as_bytes(), 0o600)?;
     Ok(key.to_vec())
+}
+
+fn missing_key(path: &Path) -> ServerError {
+    ServerError::DataFile {
+        path: path.to_owned(),
+        reason: format!(
+            "the cluster key is missing. Every metadata server of a cluster needs the same one: \
+             make it once (arustio-server --make-key {0}), or take that of a server that has it, \
+             and copy it to {0} on each",
+            path.display()
+        ),
+    }
 }
 
 fn damaged_key(path: &Path) -> ServerError {
@@ -343,18 +476,87 @@ mod tests {
     use super::*;
     use arustio_types::{Classify as _, ErrorKind};
 
+    const OWN_KEY: KeyFile = KeyFile {
+        path: None,
+        may_mint: true,
+    };
+
+    fn belonging(instance: u128) -> Belonging {
+        let info = |instance| MemberInfo {
+            address: "host:1".to_owned(),
+            instance,
+        };
+        let founders = [(NodeId::new(1), info(5)), (NodeId::new(2), info(instance))];
+        Belonging {
+            member: NodeId::new(2),
+            founding: Founding {
+                cluster: ClusterId::new(77),
+                incarnation: Incarnation::new(8),
+                founders: founders.into(),
+            },
+            joined: false,
+            started: false,
+        }
+    }
+
     #[test]
     fn a_folder_keeps_who_it_is() {
         let folder = tempfile::tempdir().unwrap();
         let first = DataDir::open(folder.path()).unwrap();
-        let (cluster, instance) = (first.cluster().unwrap(), first.instance().unwrap());
-        let sealed = first.sealer().unwrap();
+        let instance = first.instance().unwrap();
+        assert_eq!(first.belonging().unwrap(), None);
+        let mut belonging = belonging(instance);
+        first.settle(&belonging).unwrap();
+        let sealed = first.sealer(&OWN_KEY).unwrap();
         drop(first);
         let second = DataDir::open(folder.path()).unwrap();
-        assert_eq!(second.cluster().unwrap(), cluster);
         assert_eq!(second.instance().unwrap(), instance);
-        assert_eq!(second.sealer().unwrap().fingerprint(), sealed.fingerprint());
-        assert_eq!(second.member(), NodeId::new(1));
+        assert_eq!(second.belonging().unwrap().as_ref(), Some(&belonging));
+        let again = second.sealer(&OWN_KEY).unwrap();
+        assert_eq!(again.fingerprint(), sealed.fingerprint());
+        belonging.started = true;
+        second.settle(&belonging).unwrap();
+        drop(second);
+        let third = DataDir::open(folder.path()).unwrap();
+        assert_eq!(third.belonging().unwrap(), Some(belonging));
+    }
+
+    #[test]
+    fn a_folder_from_before_there_were_clusters_is_a_cluster_of_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = r#"{
+  "format": 1,
+  "cluster": "0000000000000000000000000000002a",
+  "incarnation": 3,
+  "member": 1,
+  "instance": "000000000000000000000000000000ff"
+}"#;
+        fs::write(folder.path().join("node.json"), text).unwrap();
+        let data = DataDir::open(folder.path()).unwrap();
+        assert_eq!(data.instance().unwrap(), 255);
+        let belonging = data.belonging().unwrap().unwrap();
+        assert!(belonging.founded_alone());
+        assert_eq!(belonging.identity().cluster, ClusterId::new(42));
+        assert_eq!(belonging.identity().member, NodeId::new(1));
+    }
+
+    #[test]
+    fn a_missing_key_is_made_for_a_server_that_is_alone_and_asked_for_otherwise() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = DataDir::open(folder.path()).unwrap();
+        let path = folder.path().join("shared.key");
+        let shared = KeyFile {
+            path: Some(path.clone()),
+            may_mint: false,
+        };
+        let error = data.sealer(&shared).unwrap_err().to_string();
+        assert!(error.contains("--make-key"), "{error}");
+        make_key(&path).unwrap();
+        let sealer = data.sealer(&shared).unwrap();
+        let own = data.sealer(&OWN_KEY).unwrap();
+        assert_ne!(sealer.fingerprint(), own.fingerprint());
+        let error = make_key(&path).unwrap_err().to_string();
+        assert!(error.contains("exists already"), "{error}");
     }
 
     #[test]
@@ -382,12 +584,12 @@ mod tests {
     fn a_key_that_others_may_read_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let data = DataDir::open(folder.path()).unwrap();
-        data.sealer().unwrap();
+        data.sealer(&OWN_KEY).unwrap();
         let path = folder.path().join("cluster.key");
         let mode = fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-        let error = data.sealer().unwrap_err().to_string();
+        let error = data.sealer(&OWN_KEY).unwrap_err().to_string();
         assert!(error.contains("chmod 600"), "{error}");
     }
 }

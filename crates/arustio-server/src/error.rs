@@ -125,6 +125,12 @@ pub enum ServerError {
     /// The block cache cannot be opened.
     #[error("cannot open the block cache: {0}")]
     Block(#[from] BlockError),
+    /// The server can never be a member of its cluster like this.
+    #[error("this server cannot take part in its cluster: {0}")]
+    Unfit(#[from] crate::founding::Unfit),
+    /// What ended the start of the metadata node; several may be told of it.
+    #[error("{0}")]
+    Ended(Arc<ServerError>),
     /// Something else that has to work at start.
     #[error("cannot {action}: {reason}")]
     Start {
@@ -152,6 +158,8 @@ impl Classify for ServerError {
             Self::Dump(error) => error.kind(),
             Self::Occupied { .. } => ErrorKind::AlreadyExists,
             Self::Block(error) => error.kind(),
+            Self::Unfit(error) => error.kind(),
+            Self::Ended(error) => error.kind(),
             Self::Start { .. } => ErrorKind::Internal,
         }
     }

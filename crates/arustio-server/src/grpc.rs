@@ -7,18 +7,21 @@ pub(crate) mod admin;
 pub(crate) mod block;
 pub(crate) mod metadata;
 pub(crate) mod node;
+pub(crate) mod raft;
 
 use std::future::Future;
 
 use arustio_meta::Consensus;
 use arustio_meta::error::StoreError;
 use arustio_meta::namespace::Namespace;
+use arustio_meta::store::{MetadataStore as _, Role, StoreStatus};
 use arustio_proto::admin::v1::admin_server::AdminServer;
 use arustio_proto::block::v1::block_service_server::BlockServiceServer;
 use arustio_proto::convert::{ConvertError, MAX_COMMAND, MAX_OUTCOME};
 use arustio_proto::failure::Failure;
 use arustio_proto::meta::v1::metadata_service_server::MetadataServiceServer;
 use arustio_proto::node::v1::node_service_server::NodeServiceServer;
+use arustio_proto::raft::v1::raft_service_server::RaftServiceServer;
 use arustio_types::{Classify, ErrorKind};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
@@ -35,12 +38,17 @@ const FRAME: u32 = 1 << 20;
 /// What a message may be larger than its payload.
 const ENVELOPE: usize = 64 * 1024;
 
+/// Largest message between metadata servers: a batch is closed at 1 MiB, and the message
+/// that closes it has at most the largest command that can be set.
+const MAX_RAFT: usize = 80 << 20;
+
 /// The services of one process.
 #[derive(Debug)]
 pub(crate) struct Services {
     pub(crate) metadata: Option<metadata::Metadata>,
     pub(crate) node: Option<node::Nodes>,
     pub(crate) admin: Option<admin::Admin>,
+    pub(crate) raft: Option<raft::Raft>,
     pub(crate) block: Option<block::Blocks>,
 }
 
@@ -63,6 +71,9 @@ pub(crate) async fn serve(
     });
     let node = services.node.map(NodeServiceServer::new);
     let admin = services.admin.map(AdminServer::new);
+    let raft = services.raft.map(|service| {
+        RaftServiceServer::new(service).max_decoding_message_size(MAX_RAFT + ENVELOPE)
+    });
     let block = services.block.map(|service| {
         BlockServiceServer::new(service)
             .max_decoding_message_size(16 << 20)
@@ -78,6 +89,7 @@ pub(crate) async fn serve(
         .add_optional_service(metadata)
         .add_optional_service(node)
         .add_optional_service(admin)
+        .add_optional_service(raft)
         .add_optional_service(block)
         .serve_with_incoming_shutdown(incoming, stop.cancelled_owned());
     if let Err(error) = served.await {
@@ -124,6 +136,21 @@ fn store_failure(store: &Consensus<Namespace>, error: &StoreError) -> Failure {
     }
 }
 
+/// The status of a member that leads; any other one says who does.
+fn leading(store: &Consensus<Namespace>) -> Result<StoreStatus, Failure> {
+    let status = store.status();
+    if status.role == Role::Leader {
+        return Ok(status);
+    }
+    let leader = status.leader;
+    Err(store_failure(store, &StoreError::NotLeader { leader }))
+}
+
+/// A value that has to be there.
+fn given_or<T>(value: Option<T>, what: &str) -> Result<T, Failure> {
+    value.ok_or_else(|| Failure::new(ErrorKind::InvalidArgument, format!("{what} is missing")))
+}
+
 fn refused(error: ConvertError) -> Failure {
     Failure::of(&error)
 }
@@ -134,9 +161,7 @@ where
     T: TryFrom<W>,
     T::Error: Classify,
 {
-    let missing = || Failure::new(ErrorKind::InvalidArgument, format!("{what} is missing"));
-    let message = message.ok_or_else(missing)?;
-    T::try_from(message).map_err(|error| Failure::of(&error))
+    T::try_from(given_or(message, what)?).map_err(|error| Failure::of(&error))
 }
 
 fn size(size: arustio_types::ByteSize) -> usize {

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use arustio_meta::store::MetadataStore as _;
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -15,7 +16,10 @@ use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::compose::Opened;
+use crate::late::Late;
 use crate::metrics::Metrics;
+use crate::opening::leaderless;
 
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -23,7 +27,31 @@ const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset
 #[derive(Debug, Clone)]
 pub(crate) struct Shown {
     pub(crate) metrics: Metrics,
-    pub(crate) ready: Arc<AtomicBool>,
+    pub(crate) readiness: Arc<Readiness>,
+}
+
+/// Whether requests are taken, and what for is waited otherwise.
+#[derive(Debug, Default)]
+pub(crate) struct Readiness {
+    /// Everything has started, and nothing stops.
+    pub(crate) serving: AtomicBool,
+    /// The metadata node, where there is one.
+    pub(crate) metadata: Option<Arc<Late<Opened>>>,
+}
+
+impl Readiness {
+    fn waits_for(&self) -> Option<String> {
+        if let Some(late) = &self.metadata {
+            let Some(opened) = late.get() else {
+                return Some(late.waiting());
+            };
+            if opened.store.status().leader.is_none() {
+                return Some(leaderless(&opened.store, &opened.transport));
+            }
+        }
+        let serving = self.serving.load(Ordering::Acquire);
+        (!serving).then(|| "its start, or its end".to_owned())
+    }
 }
 
 /// Serves until it is stopped.
@@ -41,10 +69,11 @@ pub(crate) async fn serve(listener: TcpListener, shown: Shown, stop: Cancellatio
 }
 
 async fn ready(State(shown): State<Shown>) -> Response {
-    if shown.ready.load(Ordering::Acquire) {
+    let Some(what) = shown.readiness.waits_for() else {
         return "ready\n".into_response();
-    }
-    (StatusCode::SERVICE_UNAVAILABLE, "not ready\n").into_response()
+    };
+    let text = format!("not ready: waiting for {what}\n");
+    (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
 }
 
 async fn metrics(State(shown): State<Shown>) -> Response {

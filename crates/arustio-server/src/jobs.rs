@@ -15,7 +15,14 @@ use tokio_util::sync::CancellationToken;
 const MOST: usize = 64;
 
 /// Looks for work that nobody does until it is stopped.
-pub(crate) async fn recover(address: String, interval: Duration, stop: CancellationToken) {
+///
+/// Only while this server leads: one of a group is enough.
+pub(crate) async fn recover(
+    address: String,
+    interval: Duration,
+    leads: impl Fn() -> bool + Send,
+    stop: CancellationToken,
+) {
     let mut recovery = Recovery {
         address,
         client: None,
@@ -25,6 +32,10 @@ pub(crate) async fn recover(address: String, interval: Duration, stop: Cancellat
         tokio::select! {
             () = stop.cancelled() => break,
             () = tokio::time::sleep(interval) => {}
+        }
+        if !leads() {
+            recovery.release().await;
+            continue;
         }
         // What a round has begun is left where it is; every step can be resumed.
         tokio::select! {

@@ -1,5 +1,9 @@
 //! The daemon: settings in, a metadata node and a block node behind gRPC out.
 //!
+//! Several metadata servers are one Raft group: `founding` decides how it begins, `forming`
+//! acts on that, `opening` brings the member up, `raft_transport` and `grpc::raft` are the two
+//! ends of what members say to one another.
+//!
 //! [`run`] is the program, [`compose`] the only place that picks implementations; start
 //! there. A [`Server`] is a value: a test starts as many as it likes in one process, on
 //! free ports, with [`ServerConfig::ephemeral`].
@@ -9,19 +13,26 @@
 //! crate only schedules.
 //!
 //! Not here yet: TLS (the server stays on loopback unless told otherwise), the framed
-//! data port, other members of the metadata group.
+//! data port.
 #![forbid(unsafe_code)]
 
 pub mod args;
 pub mod compose;
 pub mod config;
 pub mod data_dir;
+mod engines;
 pub mod error;
+mod forming;
+mod founding;
 mod grpc;
 mod http;
+mod introduction;
 mod jobs;
+mod late;
 pub mod metrics;
 mod offline;
+mod opening;
+mod raft_transport;
 mod registration;
 pub mod run;
 pub mod seal;

@@ -1,9 +1,8 @@
 //! A block node says who it is, and that it lives.
 //!
-//! In a process with a metadata node this is one command; the node lives as long as the
-//! process. Alone, the node registers over gRPC and gives a sign of life every few
-//! seconds, trying one metadata server after the other. It serves what it has all the
-//! while: a node that nobody knows of harms nobody.
+//! The node registers over gRPC and gives a sign of life every few seconds, to the leader of
+//! the metadata servers: it tries one after the other and follows their hints. It serves
+//! what it has all the while: a node that nobody knows of harms nobody.
 
 use std::time::Duration;
 
@@ -16,21 +15,24 @@ use arustio_proto::node::v1::node_service_client::NodeServiceClient;
 use arustio_types::meta::{Command, Outcome, RequestContext};
 use arustio_types::{ErrorKind, NodeId, SystemClock, WallClock as _};
 use tokio_util::sync::CancellationToken;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
 use crate::grpc::block::Identity;
+use crate::introduction::connect;
 
 /// Share of blocks of a node that was given none.
 pub(crate) const WEIGHT: u32 = 100;
 const TIMEOUT: Duration = Duration::from_secs(3);
 
+/// Hints that are followed before there is a pause.
+const HOPS: usize = 3;
+
 /// What a node says of itself.
-#[derive(Debug, Clone)]
 pub(crate) struct Announcement {
     pub(crate) identity: Identity,
     pub(crate) address: String,
-    /// Metadata servers.
-    pub(crate) servers: Vec<String>,
+    /// The metadata servers at the moment, the likeliest leader first.
+    pub(crate) servers: Box<dyn Fn() -> Vec<String> + Send + Sync>,
     pub(crate) heartbeat: Duration,
 }
 
@@ -55,39 +57,85 @@ pub(crate) fn context(deadline: Duration) -> RequestContext {
 /// Keeps the node announced until it is stopped, then says that it leaves.
 pub(crate) async fn announce(announcement: Announcement, stop: CancellationToken) {
     let mut turn = 0;
-    let mut reached = false;
-    while !stop.is_cancelled() {
-        let server = &announcement.servers[turn % announcement.servers.len()];
-        match announcement.say(server, false).await {
-            Ok(()) => {
-                if !reached {
-                    tracing::info!(server, "announced to the cluster");
-                }
-                reached = true;
-            }
-            Err(error) => {
-                tracing::warn!(server, "cannot announce this block node: {error}");
-                turn += 1;
-                reached = false;
-            }
-        }
-        let pause = tokio::time::sleep(announcement.heartbeat);
+    let mut leader: Option<(String, Channel)> = None;
+    loop {
+        let mut heard = None;
         tokio::select! {
-            () = pause => {}
-            () = stop.cancelled() => {}
+            () = announcement.find(&mut leader, &mut heard, &mut turn) => {}
+            () = stop.cancelled() => break,
+        }
+        if let Some(server) = heard {
+            tracing::info!(server, "announced to the cluster");
+        }
+        tokio::select! {
+            () = tokio::time::sleep(announcement.heartbeat) => {}
+            () = stop.cancelled() => break,
         }
     }
-    if reached {
-        let server = &announcement.servers[turn % announcement.servers.len()];
+    if let Some((_, channel)) = leader {
         // It is left out of the view soon anyway.
-        let _ = announcement.say(server, true).await;
+        let _ = announcement.say(&channel, true).await;
     }
 }
 
 impl Announcement {
-    /// One sign of life; registers first where that was not done yet.
-    async fn say(&self, server: &str, leaving: bool) -> Result<(), Failure> {
+    /// One sign of life: to the known leader, else to one server after the other, where
+    /// hints are followed. `heard` is the server that is new.
+    async fn find(
+        &self,
+        leader: &mut Option<(String, Channel)>,
+        heard: &mut Option<String>,
+        turn: &mut usize,
+    ) {
+        let mut hint = None;
+        for _ in 0..HOPS {
+            if let Some((server, channel)) = leader.as_ref() {
+                let Err(failure) = self.say(channel, false).await else {
+                    return;
+                };
+                tracing::debug!(server, "lost the metadata leader: {failure}");
+                hint = failure.leader;
+                *leader = None;
+            }
+            let server = match hint.take() {
+                Some(server) => server,
+                None => {
+                    let servers = (self.servers)();
+                    *turn += 1;
+                    let at = (*turn - 1) % servers.len().max(1);
+                    let Some(server) = servers.get(at).cloned() else {
+                        return;
+                    };
+                    server
+                }
+            };
+            match self.greet(&server).await {
+                Ok(channel) => {
+                    *leader = Some((server.clone(), channel));
+                    *turn = 0;
+                    *heard = Some(server);
+                    return;
+                }
+                Err(failure) if failure.leader.is_some() => hint = failure.leader,
+                Err(failure) if failure.not_leader => {
+                    tracing::debug!(server, "not announced yet: {failure}");
+                }
+                Err(failure) => {
+                    tracing::warn!(server, "cannot announce this block node: {failure}");
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn greet(&self, server: &str) -> Result<Channel, Failure> {
         let channel = connect(server).await?;
+        self.say(&channel, false).await?;
+        Ok(channel)
+    }
+
+    /// One sign of life; registers first where that was not done yet.
+    async fn say(&self, channel: &Channel, leaving: bool) -> Result<(), Failure> {
         let known = *self.identity.node.lock();
         let node = match known {
             Some(node) => node,
@@ -100,7 +148,12 @@ impl Announcement {
             address: self.address.clone(),
             leaving,
         };
-        let said = NodeServiceClient::new(channel).heartbeat(beat).await;
+        let mut request = tonic::Request::new(beat);
+        request.set_timeout(TIMEOUT);
+        let mut service = NodeServiceClient::new(channel.clone());
+        let said = service.heartbeat(request);
+        let late = |_| Failure::new(ErrorKind::Timeout, "no answer to a sign of life");
+        let said = tokio::time::timeout(TIMEOUT, said).await.map_err(late)?;
         let answer = said.map_err(|status| Failure::from(&status))?.into_inner();
         if answer.unknown {
             *self.identity.node.lock() = None;
@@ -115,7 +168,10 @@ impl Announcement {
             context: Some((&context(TIMEOUT)).into()),
             command: encoded.into(),
         };
-        let said = MetadataServiceClient::new(channel).propose(request).await;
+        let mut service = MetadataServiceClient::new(channel);
+        let said = service.propose(request);
+        let late = |_| Failure::new(ErrorKind::Timeout, "no answer to a registration");
+        let said = tokio::time::timeout(TIMEOUT, said).await.map_err(late)?;
         let answer = said.map_err(|status| Failure::from(&status))?.into_inner();
         let outcome = convert::decode_outcome(&answer.outcome);
         match outcome.map_err(|error| Failure::of(&error))? {
@@ -130,13 +186,4 @@ impl Announcement {
             }
         }
     }
-}
-
-async fn connect(server: &str) -> Result<Channel, Failure> {
-    let wrong = |error: tonic::transport::Error| {
-        Failure::new(ErrorKind::Unavailable, format!("{server}: {error}"))
-    };
-    let endpoint = Endpoint::from_shared(format!("http://{server}")).map_err(wrong)?;
-    let endpoint = endpoint.connect_timeout(TIMEOUT).timeout(TIMEOUT);
-    endpoint.connect().await.map_err(wrong)
 }

@@ -15,6 +15,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::args::{Args, Command};
 use crate::compose::{Engine, Server};
 use crate::config::{self, CheckedServer};
+use crate::data_dir::make_key;
 use crate::error::ServerError;
 use crate::{offline, telemetry};
 
@@ -35,6 +36,14 @@ pub fn main(args: &Args) -> ExitCode {
 }
 
 fn start(args: &Args) -> Result<ExitCode, ServerError> {
+    if let Some(path) = &args.make_key {
+        make_key(path)?;
+        say(&format!(
+            "made the cluster key {}; copy it to every metadata server, and let nobody else read it\n",
+            path.display()
+        ))?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let env = environment();
     let loaded = config::load(args, &env)?;
     if args.print_config {
@@ -58,26 +67,32 @@ fn start(args: &Args) -> Result<ExitCode, ServerError> {
 
 async fn serve(checked: CheckedServer) -> Result<ExitCode, ServerError> {
     let mut signals = Signals::new()?;
-    let server = tokio::select! {
-        server = Server::start(checked, Engine::default()) => server?,
+    let mut server = tokio::select! {
+        server = Server::open(checked, Engine::default()) => server?,
         () = signals.next() => return Ok(ExitCode::SUCCESS),
     };
-    say(&format!("{}\n", server.ready_line()))?;
-    let code = tokio::select! {
-        () = signals.next() => ExitCode::SUCCESS,
-        error = server.failed() => {
-            tracing::error!("{error}; this server ends, since it can no longer keep its promises");
-            ExitCode::from(1)
-        }
+    // A server that waits for others can be stopped meanwhile.
+    let result = tokio::select! {
+        result = live(&mut server) => result,
+        () = signals.next() => Ok(ExitCode::SUCCESS),
     };
     tracing::info!("stopping");
     tokio::select! {
         () = server.stop() => {
             tracing::info!("stopped");
-            Ok(code)
+            result
         }
         () = signals.next() => Ok(ExitCode::from(INTERRUPTED)),
     }
+}
+
+/// From the start to a failure.
+async fn live(server: &mut Server) -> Result<ExitCode, ServerError> {
+    server.ready().await?;
+    say(&format!("{}\n", server.ready_line()))?;
+    let error = server.failed().await;
+    tracing::error!("{error}; this server ends, since it can no longer keep its promises");
+    Ok(ExitCode::from(1))
 }
 
 struct Signals {

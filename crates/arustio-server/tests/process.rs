@@ -196,3 +196,46 @@ fn n9_a_stopped_server_is_backed_up_and_restored_into_an_empty_folder_only() {
     assert!(text.contains("cut short"), "{text}");
     assert!(!third.exists());
 }
+
+#[test]
+fn a_cluster_key_is_made_once_and_for_its_owner_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let key = folder.path().join("shared.key");
+    let make = || output(folder.path(), &["--make-key", key.to_str().unwrap()]);
+    assert!(make().status.success());
+    let made = std::fs::read(&key).unwrap();
+    let mode = std::fs::metadata(&key).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    assert!(
+        !folder.path().join("node.json").exists(),
+        "it does not start"
+    );
+    let again = make();
+    let text = String::from_utf8(again.stderr).unwrap();
+    assert!(!again.status.success(), "{text}");
+    assert!(text.contains("exists already"), "{text}");
+    assert_eq!(std::fs::read(&key).unwrap(), made);
+}
+
+#[test]
+fn a_server_that_waits_for_others_says_so_and_ends_with_0_on_sigterm() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = folder.path().join("shared.key");
+    assert!(
+        output(folder.path(), &["--make-key", key.to_str().unwrap()])
+            .status
+            .success()
+    );
+    let mut waiting = command(folder.path());
+    waiting.args(["--member", "1", "--members", "1=127.0.0.1:1,2=127.0.0.1:2"]);
+    let mut child = waiting.arg("--key-file").arg(&key).spawn().unwrap();
+    let mut err = BufReader::new(child.stderr.take().unwrap());
+    let mut text = String::new();
+    while !text.contains("member 2 at 127.0.0.1:2 does not answer") {
+        assert_ne!(err.read_line(&mut text).unwrap(), 0, "{text}");
+    }
+    assert!(text.contains("even number"), "{text}");
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}

@@ -168,7 +168,7 @@ fn from_args(args: &Args) -> Result<Vec<(&'static str, Table)>, ServerError> {
         (
             "flag --data-dir",
             "server.data_dir",
-            args.data_dir.as_deref().map(path_value).transpose()?,
+            path_value("server.data_dir", args.data_dir.as_deref())?,
         ),
         ("flag --listen", "server.listen", text(&args.listen)),
         ("flag --http-listen", "http.listen", text(&args.http_listen)),
@@ -181,6 +181,21 @@ fn from_args(args: &Args) -> Result<Vec<(&'static str, Table)>, ServerError> {
             "flag --metadata",
             "cluster.metadata",
             args.metadata.clone().map(names),
+        ),
+        (
+            "flag --member",
+            "cluster.member",
+            args.member.map(number).transpose()?,
+        ),
+        (
+            "flag --members",
+            "cluster.members",
+            args.members.clone().map(names),
+        ),
+        (
+            "flag --key-file",
+            "cluster.key_file",
+            path_value("cluster.key_file", args.key_file.as_deref())?,
         ),
         (
             "flag --insecure",
@@ -202,12 +217,22 @@ fn from_args(args: &Args) -> Result<Vec<(&'static str, Table)>, ServerError> {
     Ok(set.collect())
 }
 
-fn path_value(path: &Path) -> Result<Value, ServerError> {
+fn path_value(setting: &str, path: Option<&Path>) -> Result<Option<Value>, ServerError> {
+    let Some(path) = path else { return Ok(None) };
     let text = path.to_str().ok_or_else(|| ServerError::Setting {
-        setting: "server.data_dir".to_owned(),
+        setting: setting.to_owned(),
         reason: format!("{} is not UTF-8", path.display()),
     })?;
-    Ok(Value::String(text.to_owned()))
+    Ok(Some(Value::String(text.to_owned())))
+}
+
+/// TOML has signed numbers only.
+fn number(number: u64) -> Result<Value, ServerError> {
+    let number = i64::try_from(number).map_err(|_| ServerError::Setting {
+        setting: "cluster.member".to_owned(),
+        reason: format!("{number} is too large"),
+    })?;
+    Ok(Value::Integer(number))
 }
 
 fn internal(error: toml::ser::Error) -> ServerError {

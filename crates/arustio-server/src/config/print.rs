@@ -8,7 +8,7 @@ use super::load::{Loaded, flat};
 use crate::error::ServerError;
 
 /// Settings that are chosen from the machine or the address when they are not given.
-const CHOSEN: [(&str, &str); 3] = [
+const CHOSEN: [(&str, &str); 5] = [
     (
         "block.disk.capacity",
         "the smaller of 10GiB and 10 % of the free space",
@@ -17,7 +17,12 @@ const CHOSEN: [(&str, &str); 3] = [
         "block.memory.capacity",
         "the smaller of 1GiB and 10 % of the memory",
     ),
-    ("server.advertise", "the address that gRPC listens on"),
+    ("cluster.key_file", "cluster.key in the data folder"),
+    ("cluster.member", "1, for a server that is alone"),
+    (
+        "server.advertise",
+        "its address in cluster.members, else the address that gRPC listens on",
+    ),
 ];
 
 /// The settings as TOML, one per line, each with its source behind it.

@@ -170,7 +170,13 @@ fn the_sample_file_names_every_setting_with_its_default() {
             }
         }
     }
-    for unset in ["advertise = ", "data_dir = ", "capacity = "] {
+    for unset in [
+        "advertise = ",
+        "data_dir = ",
+        "capacity = ",
+        "member = ",
+        "key_file = ",
+    ] {
         assert!(named(unset), "{unset} is missing");
     }
 }

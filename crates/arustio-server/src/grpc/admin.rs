@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use arustio_meta::Consensus;
 use arustio_meta::consensus::{Change, GroupStatus, Membership};
-use arustio_meta::error::StoreError;
 use arustio_meta::namespace::Namespace;
 use arustio_proto::admin::v1 as wire;
 use arustio_proto::admin::v1::admin_server::Admin as AdminService;
@@ -20,20 +19,23 @@ use arustio_types::{ErrorKind, NodeId};
 use async_trait::async_trait;
 use tonic::{Request, Response, Status};
 
-use super::answer;
+use super::{answer, store_failure};
+use crate::compose::Opened;
+use crate::config::is_address;
+use crate::late::Late;
 use crate::metrics::Metrics;
 
 /// How long a request waits that does not say.
 const USUAL: Duration = Duration::from_secs(30);
 /// The longest that a request may wait, whatever it says.
 const LONGEST: Duration = Duration::from_secs(600);
-/// Longest `host:port`: a name of 253 bytes, a colon, five digits.
-const LONGEST_ADDRESS: usize = 259;
+/// Bytes of an address that are shown.
+const SHOWN: usize = 259;
 
 /// The service.
 #[derive(Debug)]
 pub(crate) struct Admin {
-    pub(crate) store: Arc<Consensus<Namespace>>,
+    pub(crate) late: Arc<Late<Opened>>,
     pub(crate) metrics: Metrics,
 }
 
@@ -72,9 +74,14 @@ impl AdminService for Admin {
 }
 
 impl Admin {
+    fn store(&self) -> Result<&Consensus<Namespace>, Failure> {
+        Ok(&self.late.there()?.store)
+    }
+
     async fn group(&self) -> Result<wire::GetGroupResponse, Failure> {
-        let found = self.store.group().await;
-        Ok(group(&found.map_err(|error| self.failure(&error))?))
+        let store = self.store()?;
+        let found = store.group().await;
+        Ok(group(&found.map_err(|error| store_failure(store, &error))?))
     }
 
     async fn change(
@@ -83,14 +90,15 @@ impl Admin {
     ) -> Result<wire::ChangeGroupResponse, Failure> {
         let change = change(request.change)?;
         let deadline = bounded(request.deadline_millis);
-        let changed = self.store.change(change, deadline).await;
-        let members = changed.map_err(|error| self.failure(&error))?;
-        let found = self.store.group().await;
+        let store = self.store()?;
+        let changed = store.change(change, deadline).await;
+        let members = changed.map_err(|error| store_failure(store, &error))?;
+        let found = store.group().await;
         // The change is made; who belongs to the group is known in any case.
         let group = match found {
             Ok(found) => group(&found),
             Err(_) => wire::GetGroupResponse {
-                answered_by: self.store.identity().member.get(),
+                answered_by: store.identity().member.get(),
                 members: roll(&members, &[]),
                 ..wire::GetGroupResponse::default()
             },
@@ -103,8 +111,9 @@ impl Admin {
         request: wire::TransferLeadershipRequest,
     ) -> Result<wire::TransferLeadershipResponse, Failure> {
         let deadline = bounded(request.deadline_millis);
-        let leads = self.store.transfer(given(request.to), deadline).await;
-        let leader = leads.map_err(|error| self.failure(&error))?.get();
+        let store = self.store()?;
+        let leads = store.transfer(given(request.to), deadline).await;
+        let leader = leads.map_err(|error| store_failure(store, &error))?.get();
         Ok(wire::TransferLeadershipResponse { leader })
     }
 
@@ -112,16 +121,13 @@ impl Admin {
         &self,
         request: wire::TakeSnapshotRequest,
     ) -> Result<wire::TakeSnapshotResponse, Failure> {
-        let made = self.store.snapshot(bounded(request.deadline_millis)).await;
-        let position = made.map_err(|error| self.failure(&error))?;
+        let store = self.store()?;
+        let made = store.snapshot(bounded(request.deadline_millis)).await;
+        let position = made.map_err(|error| store_failure(store, &error))?;
         Ok(wire::TakeSnapshotResponse {
-            answered_by: self.store.identity().member.get(),
+            answered_by: store.identity().member.get(),
             index: position.index.get(),
         })
-    }
-
-    fn failure(&self, error: &StoreError) -> Failure {
-        super::store_failure(&self.store, error)
     }
 }
 
@@ -204,18 +210,13 @@ fn change(asked: Option<Asked>) -> Result<Change, Failure> {
 
 /// An address that stands in the log for ever has to be one.
 fn address(text: String) -> Result<String, Failure> {
-    let port = text
-        .rsplit_once(':')
-        .map(|(host, port)| (host, port.parse::<u16>()));
-    let possible = matches!(port, Some((host, Ok(1..))) if !host.is_empty());
-    let strange = |c: char| c.is_whitespace() || c.is_control() || c == '/';
-    if possible && text.len() <= LONGEST_ADDRESS && !text.contains(strange) {
+    if is_address(&text) {
         return Ok(text);
     }
     let message = format!(
         "{:?} is not an address at which other servers can reach the new one; give host:port, \
          such as node4:7411",
-        text.chars().take(LONGEST_ADDRESS).collect::<String>()
+        text.chars().take(SHOWN).collect::<String>()
     );
     Err(Failure::new(ErrorKind::InvalidArgument, message))
 }

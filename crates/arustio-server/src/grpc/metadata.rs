@@ -4,6 +4,9 @@
 //! before the command is proposed, and unsealed for whoever opens the mount (C1); the
 //! turn to look at a UFS is given (L4) and the age of knowledge written into answers
 //! (R3); a view of the cluster names only the nodes that live.
+//!
+//! Turns, ages and signs of life are soft state of the leader: another server that is asked
+//! for a turn or for the view says who leads.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +14,7 @@ use std::time::Duration;
 use arustio_meta::consensus::{MonotonicClock, SystemMonotonic};
 use arustio_meta::error::StateMachineError;
 use arustio_meta::namespace::Namespace;
-use arustio_meta::store::{ReadOptions, Role, StoreStatus};
+use arustio_meta::store::{ReadOptions, Role};
 use arustio_meta::sync_table::{Moment, SyncLimits, SyncTable};
 use arustio_meta::{Consensus, MetadataStore};
 use arustio_proto::convert;
@@ -23,11 +26,13 @@ use arustio_types::meta::mount::MountEntry;
 use arustio_types::meta::query::Page;
 use arustio_types::meta::sync::SyncTurn;
 use arustio_types::meta::{Answer, Command, Consistency, FileStatus, Query, RequestContext};
-use arustio_types::{Classify as _, ErrorKind, InodeId, SystemClock, WallClock};
+use arustio_types::{Classify as _, InodeId, SystemClock, WallClock};
 use async_trait::async_trait;
 use tonic::{Request, Response, Status};
 
-use super::{answer, given, refused};
+use super::{answer, given, leading, refused, store_failure};
+use crate::compose::Opened;
+use crate::late::Late;
 use crate::metrics::Metrics;
 use crate::seal::Sealer;
 use crate::view::Liveness;
@@ -37,33 +42,40 @@ const LONGEST: Duration = Duration::from_secs(120);
 
 /// The service.
 #[derive(Debug, Clone)]
-pub(crate) struct Metadata(Arc<Inner>);
+pub(crate) struct Metadata {
+    pub(crate) late: Arc<Late<Opened>>,
+    pub(crate) metrics: Metrics,
+}
 
+/// What answers when the metadata node is there.
 #[derive(Debug)]
-struct Inner {
+pub(crate) struct Inner {
     store: Arc<Consensus<Namespace>>,
     sealer: Sealer,
     syncs: SyncTable,
     liveness: Arc<Liveness>,
-    metrics: Metrics,
     monotonic: SystemMonotonic,
 }
 
-impl Metadata {
+impl Inner {
     pub(crate) fn new(
         store: Arc<Consensus<Namespace>>,
         sealer: Sealer,
         liveness: Arc<Liveness>,
-        metrics: Metrics,
     ) -> Self {
-        Self(Arc::new(Inner {
+        Self {
             store,
             sealer,
             syncs: SyncTable::new(SyncLimits::default()),
             liveness,
-            metrics,
             monotonic: SystemMonotonic::new(),
-        }))
+        }
+    }
+}
+
+impl Metadata {
+    fn inner(&self) -> Result<&Inner, Failure> {
+        Ok(&self.late.there()?.metadata)
     }
 }
 
@@ -74,7 +86,8 @@ impl MetadataService for Metadata {
         request: Request<wire::HelloRequest>,
     ) -> Result<Response<wire::HelloResponse>, Status> {
         let hello = request.into_inner();
-        answer(&self.0.metrics, "hello", self.0.hello(hello)).await
+        let work = async { self.inner()?.hello(hello).await };
+        answer(&self.metrics, "hello", work).await
     }
 
     async fn propose(
@@ -82,7 +95,8 @@ impl MetadataService for Metadata {
         request: Request<wire::ProposeRequest>,
     ) -> Result<Response<wire::ProposeResponse>, Status> {
         let request = request.into_inner();
-        answer(&self.0.metrics, "propose", self.0.propose(request)).await
+        let work = async { self.inner()?.propose(request).await };
+        answer(&self.metrics, "propose", work).await
     }
 
     async fn query(
@@ -90,7 +104,8 @@ impl MetadataService for Metadata {
         request: Request<wire::QueryRequest>,
     ) -> Result<Response<wire::QueryResponse>, Status> {
         let request = request.into_inner();
-        answer(&self.0.metrics, "query", self.0.query(request)).await
+        let work = async { self.inner()?.query(request).await };
+        answer(&self.metrics, "query", work).await
     }
 
     async fn begin_sync(
@@ -98,7 +113,8 @@ impl MetadataService for Metadata {
         request: Request<wire::BeginSyncRequest>,
     ) -> Result<Response<wire::BeginSyncResponse>, Status> {
         let request = request.into_inner();
-        answer(&self.0.metrics, "begin_sync", self.0.begin_sync(request)).await
+        let work = async { self.inner()?.begin_sync(request).await };
+        answer(&self.metrics, "begin_sync", work).await
     }
 
     async fn end_sync(
@@ -107,25 +123,28 @@ impl MetadataService for Metadata {
     ) -> Result<Response<wire::EndSyncResponse>, Status> {
         let request = request.into_inner();
         let work = async {
-            self.0.syncs.finish(request.ticket, request.looked);
+            // A turn of a server that led before has passed on, and says nothing here.
+            self.inner()?.syncs.finish(request.ticket, request.looked);
             Ok(wire::EndSyncResponse {})
         };
-        answer(&self.0.metrics, "end_sync", work).await
+        answer(&self.metrics, "end_sync", work).await
     }
 }
 
 impl Inner {
     async fn hello(&self, _: wire::HelloRequest) -> Result<wire::HelloResponse, Failure> {
         let identity = self.store.identity();
-        let StoreStatus { role, applied, .. } = self.store.status();
+        let status = self.store.status();
+        let members = self.store.membership();
+        let leader = status.leader.and_then(|leader| members.address(leader));
         Ok(wire::HelloResponse {
             software: concat!("arustio-server ", env!("CARGO_PKG_VERSION")).to_owned(),
             command_format: convert::COMMAND_FORMAT,
             cluster: Some(identity.cluster.get().into()),
             incarnation: identity.incarnation.get(),
-            applied: applied.get(),
-            leading: role == Role::Leader,
-            leader: String::new(),
+            applied: status.applied.get(),
+            leading: status.role == Role::Leader,
+            leader: leader.unwrap_or_default().to_owned(),
         })
     }
 
@@ -138,7 +157,7 @@ impl Inner {
         let command = convert::decode_command_with_secrets(&request.command).map_err(refused)?;
         let command = self.sealed(command)?;
         let proposed = self.store.propose(context, command).await;
-        let proposed = proposed.map_err(|error| Failure::of(&error))?;
+        let proposed = proposed.map_err(|error| store_failure(&self.store, &error))?;
         Ok(wire::ProposeResponse {
             outcome: convert::encode_outcome(&proposed.outcome).into(),
             position: proposed.position.index.get(),
@@ -172,7 +191,7 @@ impl Inner {
             }),
         };
         let found = self.store.query(query, options).await;
-        let found = found.map_err(|error| Failure::of(&error))?;
+        let found = found.map_err(|error| store_failure(&self.store, &error))?;
         let completed = self.completed(found).await?;
         Ok(wire::QueryResponse {
             answer: Some((&completed).into()),
@@ -186,7 +205,11 @@ impl Inner {
             Answer::Mounts(entries) => Answer::Mounts(self.marked(entries)?),
             Answer::Status(status) => Answer::Status(self.dated(status).await),
             Answer::Page(page) => Answer::Page(self.dated_page(page)),
-            Answer::ClusterView(view) => Answer::ClusterView(self.liveness.living(view)),
+            Answer::ClusterView(view) => {
+                // Only the leader hears the signs of life.
+                let term = leading(&self.store)?.term;
+                Answer::ClusterView(self.liveness.living(term, view))
+            }
             other => other,
         })
     }
@@ -262,11 +285,7 @@ impl Inner {
         request: wire::BeginSyncRequest,
     ) -> Result<wire::BeginSyncResponse, Failure> {
         let request = given(request.request, "the question")?;
-        let status = self.store.status();
-        if status.role != Role::Leader {
-            let message = "another metadata server gives the turns";
-            return Err(Failure::new(ErrorKind::Unavailable, message));
-        }
+        let status = leading(&self.store)?;
         let now = Moment {
             elapsed: self.monotonic.now(),
             wall: SystemClock.now(),

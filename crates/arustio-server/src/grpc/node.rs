@@ -1,4 +1,4 @@
-//! Signs of life of block nodes.
+//! Signs of life of block nodes, which the leader of the metadata group takes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,15 +15,15 @@ use arustio_types::meta::{Answer, Consistency, Query};
 use async_trait::async_trait;
 use tonic::{Request, Response, Status};
 
-use super::answer;
+use super::{answer, leading, store_failure};
+use crate::compose::Opened;
+use crate::late::Late;
 use crate::metrics::Metrics;
-use crate::view::Liveness;
 
 /// The service.
 #[derive(Debug)]
 pub(crate) struct Nodes {
-    pub(crate) store: Arc<Consensus<Namespace>>,
-    pub(crate) liveness: Arc<Liveness>,
+    pub(crate) late: Arc<Late<Opened>>,
     pub(crate) heartbeat: Duration,
     pub(crate) metrics: Metrics,
 }
@@ -44,29 +44,33 @@ impl Nodes {
         &self,
         request: wire::HeartbeatRequest,
     ) -> Result<wire::HeartbeatResponse, Failure> {
+        let Opened {
+            store, liveness, ..
+        } = self.late.there()?;
+        let term = leading(store)?.term;
         let node = NodeId::new(request.node);
-        let registered = self.registered().await?;
+        let registered = registered(store).await?;
         // A node that moved has to register again, so that clients find it.
         let known = registered
             .nodes
             .iter()
             .any(|known| known.id == node && known.address == request.address);
         if known {
-            self.liveness.beat(node, request.leaving);
+            liveness.beat(term, node, request.leaving);
         }
         Ok(wire::HeartbeatResponse {
-            epoch: self.liveness.living(registered).epoch,
+            epoch: liveness.living(term, registered).epoch,
             next_in: Some(self.heartbeat.into()),
             unknown: !known,
         })
     }
+}
 
-    async fn registered(&self) -> Result<ClusterView, Failure> {
-        let options = ReadOptions::from(Consistency::Stale);
-        let found = self.store.query(Query::ClusterView, options).await;
-        match found.map_err(|error| Failure::of(&error))? {
-            Answer::ClusterView(view) => Ok(view),
-            _ => Ok(ClusterView::default()),
-        }
+async fn registered(store: &Consensus<Namespace>) -> Result<ClusterView, Failure> {
+    let options = ReadOptions::from(Consistency::Stale);
+    let found = store.query(Query::ClusterView, options).await;
+    match found.map_err(|error| store_failure(store, &error))? {
+        Answer::ClusterView(view) => Ok(view),
+        _ => Ok(ClusterView::default()),
     }
 }
