@@ -100,6 +100,10 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Servers that are not running yet.
     pub(crate) fn new(count: u64) -> Self {
+        // With ARUSTIO_LOG a failing test tells what its servers did.
+        let filter = tracing_subscriber::EnvFilter::from_env("ARUSTIO_LOG");
+        let lines = tracing_subscriber::fmt().with_env_filter(filter);
+        let _ = lines.with_test_writer().try_init();
         let home = tempfile::tempdir().unwrap();
         let key = home.path().join("cluster.key");
         arustio_server::data_dir::make_key(&key).unwrap();
