@@ -298,7 +298,10 @@ impl<'t> World<'t> {
             .map_err(|error| broken(error.to_string()))?;
         match found.is_sound() {
             true => Ok(()),
-            false => Err(broken(found.problems.join("; "))),
+            false => {
+                let problems = found.problems.iter().map(ToString::to_string);
+                Err(broken(problems.collect::<Vec<_>>().join("; ")))
+            }
         }
     }
 

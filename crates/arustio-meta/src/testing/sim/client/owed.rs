@@ -128,7 +128,9 @@ impl Client {
                 };
                 self.carry_over(&step).await
             }
-            EffectKind::DeleteTree { .. } | EffectKind::PutMarker { .. } => Ok(()),
+            EffectKind::DeleteTree { .. }
+            | EffectKind::RenameTree { .. }
+            | EffectKind::PutMarker { .. } => Ok(()),
         };
         if done.is_err() {
             // Nobody can go on before its lease is over.
