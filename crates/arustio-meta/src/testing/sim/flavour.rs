@@ -57,6 +57,7 @@ impl Flavour {
             compact_keep: rng.random_range(1..20),
             promote_lag: rng.random_range(2..40),
             check_every: rng.random_range(10..60),
+            ..MetaConfig::default()
         };
         config.validate().expect("these settings work together")
     }
