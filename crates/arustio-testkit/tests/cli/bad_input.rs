@@ -58,9 +58,14 @@ async fn a_wrong_key_a_dead_endpoint_an_unknown_option_and_scheme_say_what_to_do
     run(mount(&["-o", "acess_key=x"], "s3://test-bucket"))
         .await
         .fails("InvalidArgument", 2, &["acess_key", "access_key_id"]);
-    run(mount(&[], "s4://test-bucket"))
+    run(mount(&[], "s4://test-bucket")).await.fails(
+        "InvalidArgument",
+        2,
+        &["s4", "did you mean \"s3\"?"],
+    );
+    run(mount(&[], "gs://test-bucket"))
         .await
-        .fails("InvalidArgument", 2, &["s4"]);
+        .fails("Unsupported", 9, &["gs://", "s3://"]);
     run(mount(&[], "s3n://test-bucket"))
         .await
         .fails("Unsupported", 9, &["s3n", "use s3://"]);
@@ -114,7 +119,7 @@ async fn copies_that_cannot_be_are_refused_before_anything_is_written() {
     house
         .run(&["fs", "copy-from-local", &local, "/data/f"])
         .await
-        .fails("AlreadyExists", 4, &["/data/f"]);
+        .fails("AlreadyExists", 4, &["/data/f", "-f"]);
     house.run(&["fs", "mkdir", "/data/dir"]).await.ok();
     house
         .run(&["fs", "copy-from-local", &local, "/data/dir"])
@@ -197,6 +202,17 @@ async fn without_a_server_the_command_says_how_to_start_one() {
     );
     // The promise is three seconds; what is checked is that nobody waits for a minute.
     assert!(started.elapsed().as_secs() < 30);
+}
+
+#[tokio::test]
+async fn a_host_that_is_not_there_is_said_to_be_out_of_reach() {
+    let house = House::start().await;
+    let address = "no-such-host.invalid:7411";
+    let reach = format!("cannot reach {address}");
+    house
+        .run(&["--server", address, "fs", "ls", "/"])
+        .await
+        .fails("Unavailable", 7, &[&reach]);
 }
 
 #[tokio::test]
@@ -345,4 +361,8 @@ async fn usage_errors_end_with_two_and_help_with_zero() {
         .run(&["fs", "set-conf", "/", "blok.size=1MiB"])
         .await
         .fails("InvalidArgument", 2, &["block.size"]);
+    house
+        .run(&["fs", "set-conf", "/", "write.type=ASYNC_THROUGH"])
+        .await
+        .fails("Unsupported", 9, &["write.type=CACHE_THROUGH"]);
 }
