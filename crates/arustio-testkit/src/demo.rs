@@ -46,14 +46,11 @@ struct Stage {
 
 /// Runs the demonstration.
 ///
-/// Not cancel-safe: the processes it started end with it, the folder may stay.
+/// Safe to drop: the processes that it started are killed, and its folder goes.
 pub async fn run(options: DemoOptions) -> Result<()> {
     let stage = Stage::start(&options).await?;
     let mut table = Table::default();
-    let played = tokio::select! {
-        played = play(&stage, &options, &mut table) => played,
-        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
-    };
+    let played = play(&stage, &options, &mut table).await;
     println!("{table}");
     if options.keep && played.is_ok() {
         return stage.keep();

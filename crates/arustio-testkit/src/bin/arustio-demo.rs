@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use arustio_testkit::demo::{self, DemoOptions};
 use arustio_testkit::processes::S3Choice;
 use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Mounts a bucket, writes, reads cold and warm, and checks every byte.
 #[derive(Debug, Parser)]
@@ -37,11 +38,29 @@ async fn main() -> ExitCode {
         s3: args.s3,
         keep: args.keep,
     };
-    match demo::run(options).await {
+    let ended = tokio::select! {
+        ended = demo::run(options) => ended,
+        ended = told_to_end() => ended,
+    };
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("demo failed: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// Returns at a signal that asks the demonstration to end, from its first moment on; the
+/// servers and the folder go with its future.
+async fn told_to_end() -> anyhow::Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+        _ = hangup.recv() => {}
+    }
+    anyhow::bail!("interrupted; what it had started was ended")
 }
