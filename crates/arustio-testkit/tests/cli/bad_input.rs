@@ -205,6 +205,24 @@ async fn without_a_server_the_command_says_how_to_start_one() {
 }
 
 #[tokio::test]
+async fn a_port_that_does_not_speak_grpc_is_said_not_to() {
+    let house = House::start().await;
+    let config = house.file("patience.toml", b"request_timeout = \"2s\"\n");
+    house
+        .run(&[
+            "--config",
+            &config,
+            "--server",
+            &house.http,
+            "fs",
+            "ls",
+            "/",
+        ])
+        .await
+        .fails("Unavailable", 7, &[&house.http, "not the gRPC port"]);
+}
+
+#[tokio::test]
 async fn a_host_that_is_not_there_is_said_to_be_out_of_reach() {
     let house = House::start().await;
     let address = "no-such-host.invalid:7411";

@@ -73,6 +73,8 @@ pub(crate) struct House {
     pub(crate) folder: tempfile::TempDir,
     server: Child,
     pub(crate) address: String,
+    /// Where the daemon serves HTTP.
+    pub(crate) http: String,
 }
 
 impl House {
@@ -94,12 +96,13 @@ impl House {
         std::fs::create_dir_all(&config).unwrap();
         // Short leases, so that what a killed client leaves is taken over soon.
         std::fs::write(config.join("config.toml"), "session_ttl = \"2s\"\n").unwrap();
-        let (server, address) = start_server(&folder.path().join("data")).await;
+        let (server, [address, http]) = start_server(&folder.path().join("data")).await;
         Self {
             s3,
             folder,
             server,
             address,
+            http,
         }
     }
 
@@ -193,9 +196,10 @@ impl House {
     }
 
     async fn start_again(&mut self) {
-        let (server, address) = start_server(&self.path("data")).await;
+        let (server, [address, http]) = start_server(&self.path("data")).await;
         self.server = server;
         self.address = address;
+        self.http = http;
     }
 }
 
@@ -217,14 +221,18 @@ pub(crate) fn server_command(data: &Path) -> Command {
     command
 }
 
-async fn start_server(data: &Path) -> (Child, String) {
+/// The daemon, and where it serves gRPC and HTTP.
+async fn start_server(data: &Path) -> (Child, [String; 2]) {
     let mut child = server_command(data).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let line = timeout(LIMIT, lines.next_line()).await.unwrap().unwrap();
     let line = line.expect("the daemon ended without a word");
-    let mut words = line.split_whitespace();
-    let address = words.by_ref().skip_while(|w| *w != "grpc").nth(1).unwrap();
-    (child, address.to_owned())
+    let word_after = |name| {
+        let mut words = line.split_whitespace().skip_while(|word| *word != name);
+        words.nth(1).unwrap().to_owned()
+    };
+    let addresses = ["grpc", "http"].map(word_after);
+    (child, addresses)
 }
 
 /// Looks again and again until something is so; says what was seen last when it never is.
