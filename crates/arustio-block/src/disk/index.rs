@@ -150,10 +150,12 @@ impl Catalog {
 
     pub(crate) fn standing(&self) -> Standing {
         let index = self.index.lock();
+        // A block that is being written is kept from eviction too, and is not pinned.
+        let pinned = index.blocks.values().filter(|entry| entry.pinned);
         Standing {
             used: index.used,
             blocks: index.blocks.len() as u64,
-            pinned: index.policy.pinned_weight(),
+            pinned: pinned.map(Entry::cost).sum(),
         }
     }
 
@@ -490,6 +492,7 @@ mod tests {
         let cost = put(&catalog, 1);
         let claim = catalog.claim(key(1));
         assert_eq!(catalog.evict_one(&|_, _| Ok(())).unwrap(), None);
+        assert_eq!(catalog.standing().pinned, 0, "nobody pinned it");
         drop(claim);
         let stuck = catalog.evict_one(&|_, _| Err(io::ErrorKind::Other.into()));
         assert!(stuck.is_err());
