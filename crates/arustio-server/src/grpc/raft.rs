@@ -161,7 +161,7 @@ impl Raft {
         let broken = |status: Status| Failure::from(&status);
         let first = messages.message().await.map_err(broken)?;
         let first = first.ok_or_else(|| refuse("an empty stream"))?;
-        let (opened, from, removed) = self.meet(first.from.clone(), first.to)?;
+        let (opened, from, removed) = self.meet(first.from, first.to)?;
         if !removed {
             opened.transport.hint(from.member, &first.address);
         }
@@ -187,7 +187,7 @@ impl Raft {
         let Some(Kind::Header(header)) = next(&mut pieces).await? else {
             return Err(refuse("a snapshot begins with its header"));
         };
-        let (opened, from, removed) = self.meet(header.from.clone(), header.to)?;
+        let (opened, from, removed) = self.meet(header.from, header.to)?;
         if removed {
             let parts = Vec::new();
             let have = wire::SnapshotHave { parts, removed };
