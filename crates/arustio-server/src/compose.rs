@@ -413,17 +413,19 @@ async fn hand_over(store: &Consensus<Namespace>) {
     }
 }
 
-/// Where the metadata servers are, the leader first.
+/// Where the metadata servers are, the leader first. The group may not know yet where this
+/// one listens now.
 fn metadata_servers(opened: &Opened, own: &str) -> Vec<String> {
     let members = opened.store.membership();
+    let me = opened.store.identity().member;
+    let address = |member: NodeId| match member == me {
+        true => Some(own),
+        false => members.address(member),
+    };
     let leader = opened.store.status().leader;
-    let leader = leader.and_then(|leader| members.address(leader));
-    let all = members
-        .members
-        .keys()
-        .filter_map(|member| members.address(*member));
+    let all = leader.into_iter().chain(members.members.keys().copied());
     let mut servers: Vec<String> = Vec::new();
-    for server in leader.into_iter().chain(all).chain([own]) {
+    for server in all.filter_map(address).chain([own]) {
         if !servers.iter().any(|known| known == server) {
             servers.push(server.to_owned());
         }

@@ -7,6 +7,7 @@
 //!                                                            there is no leader
 //! ```
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -129,7 +130,7 @@ impl Opening {
             unfit = keep_bound(opened, &introduction.me) => {
                 failure.send_replace(Some(Arc::new(unfit.into())));
             }
-            () = watch_leader(opened) => {}
+            () = watch_leader(opened, &introduction.me) => {}
             () = stop.cancelled() => {}
         }
     }
@@ -185,6 +186,10 @@ impl Opening {
         });
         let store = Arc::new(store.await?);
         transport.attach(&store);
+        if store.membership().removed.contains(&identity.member) {
+            // It had learnt of that before it ended, and has nobody to tell it again.
+            store.removed();
+        }
         self.metrics.watch_metadata(store.watch());
         let expiry = self.settings.metadata.nodes.expiry;
         let liveness = Arc::new(Liveness::new(expiry, Arc::new(SystemClock)));
@@ -305,7 +310,7 @@ async fn bind(opened: &Opened, me: &Me) -> Result<(), Unfit> {
 }
 
 /// Tells people while there is no leader, and why that may be.
-async fn watch_leader(opened: &Opened) {
+async fn watch_leader(opened: &Opened, me: &Me) {
     let mut status = opened.store.watch();
     loop {
         if status
@@ -331,8 +336,37 @@ async fn watch_leader(opened: &Opened) {
                 leaderless(&opened.store, &opened.transport)
             );
             patience = REMIND;
+            if is_removed(opened, me).await {
+                opened.store.removed();
+            }
         }
     }
+}
+
+/// Whether a server of this cluster says that this member was removed. A member without a
+/// vote asks for none, so that nobody would tell it by himself.
+async fn is_removed(opened: &Opened, me: &Me) -> bool {
+    let members = opened.store.membership();
+    let others = members.others(me.member);
+    let known = others.filter_map(|other| members.address(other));
+    let listed = me.others().map(|(_, address)| address);
+    let asked: BTreeSet<&str> = known.chain(listed).collect();
+    let own = opened.store.identity();
+    for address in asked {
+        let Ok(heard) = introduction::hello(address, me).await else {
+            continue;
+        };
+        let founding = heard.founding.unwrap_or_default();
+        let same = founding.identity(me.member) == own;
+        if same
+            && heard
+                .members
+                .is_some_and(|known| known.removed.contains(&me.member))
+        {
+            return true;
+        }
+    }
+    false
 }
 
 /// What a server without a leader waits for.

@@ -17,7 +17,7 @@ async fn change(cluster: &Cluster, change: Change) {
         match store.change(change.clone(), CHANGE).await {
             Ok(_) => Some(()),
             Err(StoreError::ChangeRefused {
-                kind: ErrorKind::AlreadyExists,
+                kind: ErrorKind::AlreadyExists | ErrorKind::NotFound,
                 ..
             }) => Some(()),
             Err(error) => {
@@ -54,12 +54,13 @@ async fn a_fourth_joins_learns_by_a_snapshot_and_replaces_another() {
     change(&cluster, Change::AddLearner { id, address }).await;
     cluster.ready(3).await.unwrap();
     cluster.sees(3, "/early/199").await;
-    let members = cluster.members[3].store().membership();
-    assert!(members.learners.contains(&id));
-    assert_ne!(
-        members.members[&id].instance, 0,
-        "it is bound to its folder"
-    );
+    let store = cluster.members[3].store();
+    eventually("it is a learner, bound to its folder", async || {
+        let members = store.membership();
+        let bound = members.members.get(&id)?.instance != 0;
+        (bound && members.learners.contains(&id)).then_some(())
+    })
+    .await;
 
     // It replaces a follower, which ends and is told why.
     let old = cluster.follower().await;
@@ -101,6 +102,29 @@ async fn a_cluster_of_one_grows() {
     let replacing = None;
     change(&cluster, Change::Promote { id, replacing }).await;
     cluster.sees(1, "/alone").await;
-    assert_eq!(cluster.members[1].store().membership().voters.len(), 2);
+    let store = cluster.members[1].store();
+    eventually("it votes", async || {
+        (store.membership().voters.len() == 2).then_some(())
+    })
+    .await;
+    cluster.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_without_a_vote_that_was_removed_while_it_was_away_is_told() {
+    let mut cluster = Cluster::formed(1).await;
+    cluster.members.push(Member::new(2));
+    cluster.open(1).await.unwrap();
+    let (id, address) = (NodeId::new(2), cluster.members[1].address.clone());
+    change(&cluster, Change::AddLearner { id, address }).await;
+    cluster.ready(1).await.unwrap();
+    cluster.client().mkdir("/a").await;
+    cluster.sees(1, "/a").await;
+    cluster.members[1].stop().await;
+    change(&cluster, Change::Remove { id }).await;
+    cluster.open(1).await.unwrap();
+    let error = cluster.ready(1).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+    assert!(error.to_string().contains("was removed"), "{error}");
     cluster.stop_all().await;
 }
