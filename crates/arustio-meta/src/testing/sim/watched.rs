@@ -22,7 +22,7 @@ pub(super) enum Note {
     Outcome {
         by: NodeId,
         index: u64,
-        outcome: Option<Outcome>,
+        outcome: Option<Box<Outcome>>,
     },
     /// It has taken a slice: its state then.
     State { applied: Applied, hash: u128 },
@@ -85,7 +85,7 @@ impl StateMachine for Watched {
             notes.push(Note::Outcome {
                 by: self.id,
                 index: entry.position.index.get(),
-                outcome: outcome.clone(),
+                outcome: outcome.clone().map(Box::new),
             });
         }
         notes.push(Note::State {

@@ -244,7 +244,7 @@ impl<'t> World<'t> {
                 Note::Entry(taken) => self.take_entry(taken)?,
                 Note::Outcome { by, index, outcome } => {
                     let known = self.truth.record(index);
-                    if known.is_some_and(|record| record.outcome != outcome) {
+                    if known.is_some_and(|record| record.outcome.as_ref() != outcome.as_deref()) {
                         let what = format!("entry {index} came to {outcome:?} at member {by}");
                         return Err(Finding::new("replicas have equal states", what));
                     }

@@ -202,7 +202,7 @@ impl World<'_> {
         });
         let newest = newest
             .filter_map(|bytes| Membership::decode(bytes).ok())
-            .last();
+            .next_back();
         !newest.unwrap_or_else(|| self.membership()).contains(id)
     }
 
