@@ -24,6 +24,8 @@ use crate::introduction::connect;
 pub(crate) const WEIGHT: u32 = 100;
 const TIMEOUT: Duration = Duration::from_secs(3);
 
+/// How long an announcement that is under way may still take when the server stops.
+const LAST_WORD: Duration = Duration::from_secs(1);
 /// Hints that are followed before there is a pause.
 const HOPS: usize = 3;
 
@@ -60,9 +62,15 @@ pub(crate) async fn announce(announcement: Announcement, stop: CancellationToken
     let mut leader: Option<(String, Channel)> = None;
     loop {
         let mut heard = None;
+        // What is under way may register the node; only who knows its number can say that it
+        // leaves.
+        let patience = async {
+            stop.cancelled().await;
+            tokio::time::sleep(LAST_WORD).await;
+        };
         tokio::select! {
             () = announcement.find(&mut leader, &mut heard, &mut turn) => {}
-            () = stop.cancelled() => break,
+            () = patience => break,
         }
         if let Some(server) = heard {
             tracing::info!(server, "announced to the cluster");
@@ -72,10 +80,7 @@ pub(crate) async fn announce(announcement: Announcement, stop: CancellationToken
             () = stop.cancelled() => break,
         }
     }
-    if let Some((_, channel)) = leader {
-        // It is left out of the view soon anyway.
-        let _ = announcement.say(&channel, true).await;
-    }
+    announcement.leave(leader.map(|(_, channel)| channel)).await;
 }
 
 impl Announcement {
@@ -125,6 +130,22 @@ impl Announcement {
                     return;
                 }
             }
+        }
+    }
+
+    /// Says that the node leaves, also when it was stopped between its registration and the
+    /// answer to its first sign of life. Unheard, it is left out of the view soon anyway.
+    async fn leave(&self, leader: Option<Channel>) {
+        let channel = match leader {
+            Some(channel) => Some(channel),
+            None if self.identity.node.lock().is_none() => None,
+            None => match (self.servers)().first() {
+                Some(server) => connect(server).await.ok(),
+                None => None,
+            },
+        };
+        if let Some(channel) = channel {
+            let _ = self.say(&channel, true).await;
         }
     }
 
