@@ -1,6 +1,6 @@
 //! Backups: what is written is restored as a new life of the cluster, and nothing else is.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
 #[path = "namespace_world/world.rs"]
 mod world;
@@ -263,7 +263,7 @@ async fn n9_a_restored_member_leads_its_group_of_one_from_the_position_of_the_ba
         ..reborn()
     };
     let config = MetaConfig::default().validate().unwrap();
-    let log: Arc<dyn KvEngine> = target.log.clone();
+    let log = Arc::clone(&target.log) as Arc<dyn KvEngine>;
     let store = ConsensusBuilder::new(config, identity, log, target.namespace(), 5)
         .start()
         .unwrap();

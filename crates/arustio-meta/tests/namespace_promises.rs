@@ -1,6 +1,6 @@
 //! Promises that need more than a transcript: crashes, equal states, random commands.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
 #[path = "namespace_world/world.rs"]
 mod world;
