@@ -339,7 +339,7 @@ pub type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'a;
 /// - **Order**: batches become visible in the order of their `write` calls, and after a
 ///   crash the engine holds a prefix of them. [`Durability::Synced`] makes the batch and
 ///   every earlier one survive.
-/// - **Views**: each `get` and each `scan` sees one instant; two calls may see two.
+/// - **Views**: each `get`, `get_many` and `scan` sees one instant; two calls may see two.
 /// - **Errors**: an error of `write` with [`Durability::Synced`] or of `make_durable`
 ///   leaves unknown what survives: the caller must stop using the engine and end the
 ///   process, never try again (a failed sync may have dropped the pages). Every other
@@ -351,6 +351,14 @@ pub trait KvEngine: Send + Sync + fmt::Debug {
 
     /// The value of a key.
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, EngineError>;
+
+    /// The values of keys that ascend, in their order. Costs less than as many calls of
+    /// `get`: keys that lie close together share the search.
+    fn get_many(
+        &self,
+        family: Family,
+        keys: &[Vec<u8>],
+    ) -> Result<Vec<Option<Vec<u8>>>, EngineError>;
 
     /// Visits pairs of a range in key order, from one view.
     fn scan(

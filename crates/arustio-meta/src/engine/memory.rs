@@ -187,6 +187,18 @@ impl KvEngine for MemEngine {
             .cloned())
     }
 
+    fn get_many(
+        &self,
+        family: Family,
+        keys: &[Vec<u8>],
+    ) -> Result<Vec<Option<Vec<u8>>>, EngineError> {
+        self.check(family)?;
+        let inner = self.inner.read_recursive();
+        let map = inner.maps.get(&family);
+        let value = |key| map.and_then(|map| map.get(key)).cloned();
+        Ok(keys.iter().map(value).collect())
+    }
+
     fn scan(
         &self,
         family: Family,

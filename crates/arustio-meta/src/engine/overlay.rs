@@ -44,6 +44,24 @@ impl<'e> Overlay<'e> {
         }
     }
 
+    /// The values of keys that ascend, in their order, pending changes included.
+    pub fn get_many(
+        &self,
+        family: Family,
+        keys: &[Vec<u8>],
+    ) -> Result<Vec<Option<Vec<u8>>>, EngineError> {
+        let mut values = self.engine.get_many(family, keys)?;
+        let Some(map) = self.pending.get(&family) else {
+            return Ok(values);
+        };
+        for (key, value) in keys.iter().zip(&mut values) {
+            if let Some(pending) = map.get(key) {
+                value.clone_from(pending);
+            }
+        }
+        Ok(values)
+    }
+
     /// Sets a key.
     pub fn put(&mut self, family: Family, key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) {
         self.change(family, key.into(), Some(value.into()));
@@ -206,6 +224,10 @@ mod tests {
         assert_eq!(keys(&overlay, Scan::all().limit(2)), "b2 c2 ");
         assert_eq!(keys(&overlay, Scan::range(b"c", Some(b"f"))), "c2 e1 ");
         assert_eq!(overlay.get(Family::Inodes, b"a").unwrap(), None);
+        let many = ["a", "b", "d", "e"].map(|key| key.as_bytes().to_vec());
+        let many = overlay.get_many(Family::Inodes, &many).unwrap();
+        let some = |value: &str| Some(value.as_bytes().to_vec());
+        assert_eq!(many, [None, some("2"), None, some("1")]);
         overlay.savepoint();
         overlay.put(Family::Inodes, "b", "3");
         overlay.delete(Family::Inodes, "e");

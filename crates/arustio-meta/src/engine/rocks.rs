@@ -218,6 +218,21 @@ impl KvEngine for RocksEngine {
         Ok(value.map(|bytes| bytes.to_vec()))
     }
 
+    fn get_many(
+        &self,
+        family: Family,
+        keys: &[Vec<u8>],
+    ) -> Result<Vec<Option<Vec<u8>>>, EngineError> {
+        let db = self.db()?;
+        let handle = self.family(&db, family)?;
+        let values = db.batched_multi_get_cf(handle, keys, true);
+        let values = values.into_iter().map(|value| {
+            let value = value.map_err(|error| self.failed("read", &error))?;
+            Ok(value.map(|bytes| bytes.to_vec()))
+        });
+        values.collect()
+    }
+
     fn scan(
         &self,
         family: Family,

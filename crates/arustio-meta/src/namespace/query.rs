@@ -103,11 +103,12 @@ fn list(view: &View<'_>, path: &FsPath, after: Option<&str>, limit: usize) -> Re
     };
     let conf = settings::effective(txn, path)?;
     let own_settings = settings::any_below(txn, path)?;
+    let children: Vec<InodeId> = names.iter().map(|(_, entry)| entry.child).collect();
+    let inodes = txn.named_inodes(&children)?;
     let mut entries = Vec::with_capacity(names.len());
-    for (name, _) in &names {
-        if let Some(place) = resolve::child(txn, &dir, name)? {
-            entries.push(entry(view, &place, &conf, own_settings)?);
-        }
+    for ((name, named), inode) in names.iter().zip(inodes) {
+        let place = resolve::entered(txn, &dir, name, named, inode)?;
+        entries.push(entry(view, &place, &conf, own_settings)?);
     }
     Ok(Answer::Page(Page {
         dir: inode::status(&dir, &conf, view.identity.incarnation),

@@ -11,7 +11,7 @@ use arustio_types::meta::mount::MountEntry;
 use arustio_types::{ErrorKind, FsPath, InodeId, LogIndex, MountId, UfsKey};
 
 use super::txn::{Read, Step, Txn};
-use crate::engine::record::{DirRecord, FileRecord, InodeRecord};
+use crate::engine::record::{DentryRecord, DirRecord, FileRecord, InodeRecord};
 use crate::error::StateMachineError;
 
 /// The mount that a path lies in.
@@ -201,10 +201,22 @@ pub(crate) fn child(txn: &Txn<'_>, dir: &Place, name: &str) -> Read<Option<Place
     let Some(entry) = txn.dentry(dir.id, name)? else {
         return Ok(None);
     };
+    let inode = txn.named_inode(entry.child)?;
+    entered(txn, dir, name, &entry, inode).map(Some)
+}
+
+/// What a name of a directory leads to, once both records have been read.
+pub(crate) fn entered(
+    txn: &Txn<'_>,
+    dir: &Place,
+    name: &str,
+    entry: &DentryRecord,
+    inode: InodeRecord,
+) -> Read<Place> {
     let mut place = Place {
         path: path_in(&dir.path, name)?,
         id: entry.child,
-        inode: txn.named_inode(entry.child)?,
+        inode,
         changed_at: entry.changed_at,
         parent: Some(dir.id),
         under: dir.under.clone(),
@@ -215,7 +227,7 @@ pub(crate) fn child(txn: &Txn<'_>, dir: &Place, name: &str) -> Read<Option<Place
     if let (Some(under), InodeRecord::Dir(record)) = (&mut place.under, &place.inode) {
         under.passing(&place.path, record.origin.as_ref());
     }
-    Ok(Some(place))
+    Ok(place)
 }
 
 /// The path of a stored name.

@@ -82,6 +82,13 @@ fn values<B: Bench>(bench: &B, folder: &Path) {
     assert_eq!(get(&engine, Family::Inodes, "b").as_deref(), Some(""));
     put(&engine, Family::Inodes, &[("a", "2")]);
     assert_eq!(get(&engine, Family::Inodes, "a").as_deref(), Some("2"));
+    let several = ["", "a", "aa", "b", "c"].map(|key| key.as_bytes().to_vec());
+    let several = engine.get_many(Family::Inodes, &several);
+    let several = several.expect("a known family is read");
+    let some = |value: &str| Some(value.as_bytes().to_vec());
+    assert_eq!(several, [None, some("2"), None, some(""), None]);
+    let none = engine.get_many(Family::Inodes, &[]);
+    assert!(none.expect("a known family is read").is_empty());
     let mut batch = Batch::new();
     batch.delete(Family::Inodes, "a");
     batch.delete(Family::Inodes, "never there");

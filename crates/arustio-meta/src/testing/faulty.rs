@@ -101,6 +101,14 @@ impl<E: KvEngine> KvEngine for FaultyEngine<E> {
         self.inner.get(family, key)
     }
 
+    fn get_many(
+        &self,
+        family: Family,
+        keys: &[Vec<u8>],
+    ) -> Result<Vec<Option<Vec<u8>>>, EngineError> {
+        self.inner.get_many(family, keys)
+    }
+
     fn scan(
         &self,
         family: Family,
