@@ -16,7 +16,9 @@ mod loopback;
 mod plain;
 mod report;
 mod rows;
+mod service;
 mod stage;
+mod trio;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -11,6 +11,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::Command;
 
 use crate::loader::Loader;
+use crate::service::Service;
 
 /// The bucket that is mounted at `/data`.
 pub(crate) const BUCKET: &str = "bench";
@@ -78,6 +79,11 @@ impl Stage {
         &self.cli
     }
 
+    /// Where the programs lie.
+    pub(crate) fn bin_dir(&self) -> &Path {
+        &self.bin_dir
+    }
+
     /// A client of the metadata service alone.
     pub(crate) async fn loader(&self) -> Result<Loader> {
         Loader::connect(self.cli.server()).await
@@ -121,18 +127,22 @@ impl Stage {
 
     /// Runs one command with `--json` and returns its result.
     pub(crate) async fn measure(&self, arguments: &[&str]) -> Result<Value> {
-        let summary = self.cli.run(arguments).await?;
-        summary.with_context(|| format!("arustio {} printed nothing", arguments.join(" ")))
+        self.service().measure(arguments).await
     }
 
     /// CPU seconds that the servers and all ended commands have used so far.
     pub(crate) fn cpu_seconds(&self) -> Result<f64> {
-        let mut ticks = cpu_ticks("self", 15..17)?;
-        for server in self.server.iter().chain([&self.s3]) {
-            let id = server.id().context("a server ended")?;
-            ticks += cpu_ticks(&id.to_string(), 13..15)?;
+        self.service().cpu_seconds()
+    }
+
+    /// The command, and the servers whose time counts.
+    pub(crate) fn service(&self) -> Service<'_> {
+        let servers = self.server.iter().chain([&self.s3]);
+        Service {
+            cli: &self.cli,
+            processes: servers.filter_map(Process::id).collect(),
+            servers: 1,
         }
-        Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
     }
 
     /// Runs the limit's own program; returns bytes per second (or objects).
@@ -228,17 +238,4 @@ fn memory_line(status: &str, name: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     let kib: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
     Some(kib << 10)
-}
-
-/// Sum of these fields of a process's `stat`, counted from 0: 13 and 14 are its own time in
-/// user and kernel mode, 15 and 16 that of its ended children.
-fn cpu_ticks(process: &str, fields: std::ops::Range<usize>) -> Result<u64> {
-    let path = format!("/proc/{process}/stat");
-    let stat = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
-    // The name of the program stands in parentheses and may hold anything.
-    let (_, rest) = stat.rsplit_once(") ").context("an unknown format")?;
-    let after_name = 2;
-    let values = rest.split(' ').skip(fields.start - after_name);
-    let ticks = values.take(fields.len()).map(str::parse::<u64>);
-    ticks.sum::<Result<u64, _>>().context("an unknown format")
 }

@@ -14,7 +14,9 @@ use crate::etcd::{Etcd, Verb};
 use crate::load::Shape;
 use crate::report::{Line, median};
 use crate::rows::Pace;
+use crate::service::Service;
 use crate::stage::Stage;
+use crate::trio::Trio;
 
 /// Seconds of one measurement of the disk.
 const DISK_SECONDS: f64 = 0.5;
@@ -38,6 +40,7 @@ struct Rounds {
     limits: Vec<f64>,
     etcd: Vec<f64>,
     connections: u64,
+    servers: usize,
     /// Syncs per second, where the disk is part of the limit.
     syncs: Vec<f64>,
 }
@@ -84,8 +87,10 @@ pub(crate) async fn stat(stage: &Stage, pace: Pace) -> Result<Vec<Line>> {
     };
     let mut lines = Vec::new();
     for (clients, bounded) in [(1, false), (64, true), (256, true)] {
-        lines.extend(measure(stage, pace, &STAT, &rivals, clients, bounded).await?);
+        let run = Run::new(stage, pace, &STAT, &rivals, clients);
+        lines.extend(run.measure(&stage.service(), bounded).await?);
     }
+    lines.extend(three(stage, pace, &STAT, &rivals, [64, 256]).await?);
     Ok(lines)
 }
 
@@ -100,38 +105,88 @@ pub(crate) async fn create(stage: &Stage, pace: Pace) -> Result<Vec<Line>> {
     };
     let mut lines = Vec::new();
     for clients in [16, 64, 256] {
-        lines.extend(measure(stage, pace, &CREATE, &rivals, clients, true).await?);
+        let run = Run::new(stage, pace, &CREATE, &rivals, clients);
+        lines.extend(run.measure(&stage.service(), true).await?);
     }
+    lines.extend(three(stage, pace, &CREATE, &rivals, [64, 256]).await?);
     Ok(lines)
 }
 
-async fn measure(
+/// The same with three servers; only stated, since they share the cores with everything.
+async fn three(
     stage: &Stage,
     pace: Pace,
     wanted: &Wanted,
     rivals: &Rivals,
-    clients: usize,
-    bounded: bool,
+    clients: [usize; 2],
 ) -> Result<Vec<Line>> {
-    let mut rounds = Rounds::default();
-    for _ in 0..pace.rounds {
-        rounds.ours(stage, pace, wanted.op, clients).await?;
-        let shape = Shape {
+    let trio = Trio::start(stage.bin_dir()).await?;
+    let mut lines = Vec::new();
+    for clients in clients {
+        let run = Run::new(stage, pace, wanted, rivals, clients);
+        lines.extend(run.measure(&trio.service(), false).await?);
+    }
+    trio.stop().await?;
+    Ok(lines)
+}
+
+/// One measurement of a row.
+struct Run<'a> {
+    stage: &'a Stage,
+    pace: Pace,
+    wanted: &'a Wanted,
+    rivals: &'a Rivals,
+    clients: usize,
+}
+
+impl<'a> Run<'a> {
+    fn new(
+        stage: &'a Stage,
+        pace: Pace,
+        wanted: &'a Wanted,
+        rivals: &'a Rivals,
+        clients: usize,
+    ) -> Self {
+        Self {
+            stage,
+            pace,
+            wanted,
+            rivals,
             clients,
-            connections: usize::try_from(rounds.connections)?,
-            seconds: pace.seconds,
-        };
-        rounds.limit(stage, rivals, &shape).await?;
-        if let Some(etcd) = &rivals.etcd {
-            let said = etcd.load(wanted.verb, rivals.sizes, &shape).await?;
-            rounds.etcd.push(number(&said, "rate")?);
         }
     }
-    rounds.lines(wanted, rivals.sizes, clients, bounded)
+
+    async fn measure(&self, service: &Service<'_>, bounded: bool) -> Result<Vec<Line>> {
+        let mut rounds = Rounds {
+            servers: service.servers,
+            ..Rounds::default()
+        };
+        for _ in 0..self.pace.rounds {
+            let op = self.wanted.op;
+            rounds.ours(service, self.pace, op, self.clients).await?;
+            let shape = Shape {
+                clients: self.clients,
+                connections: usize::try_from(rounds.connections)?,
+                seconds: self.pace.seconds,
+            };
+            rounds.limit(self.stage, self.rivals, &shape).await?;
+            if let Some(etcd) = &self.rivals.etcd {
+                let load = etcd.load(self.wanted.verb, self.rivals.sizes, &shape);
+                rounds.etcd.push(number(&load.await?, "rate")?);
+            }
+        }
+        rounds.lines(self.wanted, self.rivals.sizes, self.clients, bounded)
+    }
 }
 
 impl Rounds {
-    async fn ours(&mut self, stage: &Stage, pace: Pace, op: &str, clients: usize) -> Result<()> {
+    async fn ours(
+        &mut self,
+        service: &Service<'_>,
+        pace: Pace,
+        op: &str,
+        clients: usize,
+    ) -> Result<()> {
         let (clients, duration) = (clients.to_string(), format!("{}ms", pace.millis()));
         let command = [
             "bench",
@@ -145,9 +200,9 @@ impl Rounds {
             "--keep",
             "/",
         ];
-        let before = stage.cpu_seconds()?;
-        let said = stage.measure(&command).await?;
-        let cpu = stage.cpu_seconds()? - before;
+        let before = service.cpu_seconds()?;
+        let said = service.measure(&command).await?;
+        let cpu = service.cpu_seconds()? - before;
         let rate = number(&said, "rate")?;
         self.cpu
             .push(cpu * 1e6 / (rate * number(&said, "seconds")?));
@@ -183,7 +238,7 @@ impl Rounds {
         let mut params = json!({
             "clients": clients,
             "connections": self.connections,
-            "servers": 1,
+            "servers": self.servers,
             "request_bytes": sizes.request,
             "answer_bytes": sizes.answer,
         });
