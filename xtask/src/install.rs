@@ -10,12 +10,9 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 
 use crate::shell::{Cmd, Exit, human_size};
-use crate::{setup, suite, workspace};
+use crate::{programs, setup, suite, workspace};
 
-const PROGRAMS: [(&str, &str); 2] = [
-    ("arustio-cli", "arustio"),
-    ("arustio-server", "arustio-server"),
-];
+const PROGRAMS: [&str; 2] = ["arustio", "arustio-server"];
 
 /// Put `arustio` and `arustio-server` on the PATH.
 #[derive(Debug, Args)]
@@ -31,14 +28,14 @@ impl Install {
         let bin = bin_folder(self.prefix.as_deref())?;
         let metadata = workspace::members()?;
         let mut build = Cmd::cargo("build --release --bins");
-        for (package, _) in PROGRAMS {
+        for package in programs::SYSTEM {
             build = build.arg("-p").arg(package);
         }
         eprintln!("$ {build}");
         suite::build(build, &env)?;
 
         fs::create_dir_all(&bin).with_context(|| format!("cannot create {}", bin.display()))?;
-        for (_, program) in PROGRAMS {
+        for program in PROGRAMS {
             let from = metadata
                 .target_directory
                 .as_std_path()
@@ -80,7 +77,7 @@ impl Uninstall {
         let bin = bin_folder(self.prefix.as_deref())?;
         let mut places: Vec<PathBuf> = PROGRAMS
             .iter()
-            .map(|(_, program)| bin.join(program))
+            .map(|program| bin.join(program))
             .collect();
         if self.purge {
             places.extend(purged_folders()?);

@@ -14,6 +14,10 @@ use crate::setup;
 use crate::shell::Cmd;
 use crate::{suite, workspace};
 
+/// What is built together, always: the features of a shared dependency follow from who asks for it, and another
+/// choice of packages would compile half of them again.
+pub(crate) const SYSTEM: [&str; 3] = ["arustio-server", "arustio-cli", "arustio-testkit"];
+
 const DEMO: (&str, &str) = ("arustio-testkit", "arustio-demo");
 const CLUSTER: (&str, &str) = ("arustio-testkit", "arustio-cluster");
 const BENCH: (&str, &str) = ("arustio-benches", "arustio-bench-rows");
@@ -65,12 +69,7 @@ impl Profile {
 
 impl Demo {
     pub(crate) fn run(&self) -> Result<()> {
-        start(
-            DEMO,
-            self.profile,
-            &["arustio-server", "arustio-cli", "arustio-testkit"],
-            self.flags(),
-        )
+        start(DEMO, self.profile, &SYSTEM, self.flags())
     }
 
     fn flags(&self) -> Vec<OsString> {
@@ -115,12 +114,7 @@ impl Cluster {
         if !starts && let Some(folder) = built(CLUSTER, self.profile)? {
             return become_program(CLUSTER, &folder, words);
         }
-        start(
-            CLUSTER,
-            self.profile,
-            &["arustio-server", "arustio-cli", "arustio-testkit"],
-            words,
-        )
+        start(CLUSTER, self.profile, &SYSTEM, words)
     }
 }
 
