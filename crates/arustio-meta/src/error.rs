@@ -372,6 +372,12 @@ pub enum StoreError {
         /// In which life.
         incarnation: Incarnation,
     },
+    /// Nothing was taken down at this entry, or it is forgotten.
+    #[error("this metadata server does not know the sum over its state at entry {index}: compare again")]
+    NoMark {
+        /// The entry.
+        index: LogIndex,
+    },
     /// The server is stopping; the outcome of a proposal is unknown.
     #[error("the metadata server is stopping; repeat with the same request id")]
     Stopped,
@@ -393,6 +399,7 @@ impl Classify for StoreError {
             Self::DeadlinePassed { .. } => ErrorKind::Timeout,
             Self::TooLarge { .. } => ErrorKind::InvalidArgument,
             Self::WrongCluster { .. } => ErrorKind::Stale,
+            Self::NoMark { .. } => ErrorKind::Stale,
             Self::Stopped => ErrorKind::Unavailable,
             Self::Failed(_) => ErrorKind::Unavailable,
             Self::Query(error) => error.kind(),
