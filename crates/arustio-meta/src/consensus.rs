@@ -447,11 +447,10 @@ impl<S: StateMachine> Consensus<S> {
         self.ask(deadline, Input::Snapshot).await
     }
 
-    /// A copy of the state, at least as fresh as asked, that can be looked into while this
-    /// member goes on. Dropping the future leaves nothing behind.
-    pub async fn copy(&self, options: ReadOptions) -> Result<StateCopy, StoreError> {
-        self.freshen(options).await?;
-        self.ask(options.deadline, Input::Copy).await
+    /// A copy of the state as it is here, which can be looked into while this member goes on.
+    /// Dropping the future leaves nothing behind.
+    pub async fn copy(&self, deadline: Duration) -> Result<StateCopy, StoreError> {
+        self.ask(deadline, Input::Copy).await
     }
 
     /// Has every member take down the sum over its state, at one entry behind all that were
@@ -557,8 +556,8 @@ impl<S: StateMachine> Consensus<S> {
         }
     }
 
-    /// Waits until the state is as fresh as asked.
-    async fn freshen(&self, options: ReadOptions) -> Result<(), StoreError> {
+    /// Waits until the state here is as fresh as asked. Safe to drop.
+    pub async fn freshen(&self, options: ReadOptions) -> Result<(), StoreError> {
         if let Some(end) = self.shared.ended.borrow().as_ref() {
             return Err(end.as_error());
         }
