@@ -246,8 +246,8 @@ impl Admin {
                 place.insert(check.id, found.sum);
             }
         }
-        let mut places = places.into_iter();
-        let mut places = places.by_ref().map(|(index, sums)| SumsAt { index, sums });
+        let places = places.into_iter();
+        let mut places = places.map(|(index, sums)| SumsAt { index, sums });
         let decided = |sums: &SumsAt| !sums.agree() || sums.sums.len() == members.len();
         match places.find(decided) {
             Some(sums) => Some(Ok(sums)),
