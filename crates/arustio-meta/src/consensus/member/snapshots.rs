@@ -172,9 +172,9 @@ impl<S: StateMachine> Member<S> {
     fn make_copy(&mut self) {
         let mut waiting = mem::take(&mut self.snapshots.copies);
         waiting.retain(|notice| !notice.is_closed());
-        if waiting.is_empty() {
+        let Some(last) = waiting.pop() else {
             return;
-        }
+        };
         let path = self.snapshots.next_folder("copy");
         let folder = Arc::new(SnapshotFolder::new(path));
         let made = self.machine.read().snapshot(folder.path());
@@ -186,6 +186,8 @@ impl<S: StateMachine> Member<S> {
         for notice in waiting {
             let _ = notice.send(copy.clone());
         }
+        // Nothing is kept here: the folder goes with the last reader, on his thread.
+        let _ = last.send(copy);
     }
 
     fn snapshot_made(&mut self, position: LogPosition) -> Result<(), FatalError> {

@@ -7,7 +7,8 @@
 //! One look at a time: a copy keeps files that the engine has replaced meanwhile, and reading
 //! all of a state takes the disk from others. The stream says something every second, so
 //! that whoever waits knows that the server lives. However it ends (done, failed, the caller
-//! gone or silent, the server stopping), the thread ends and the copy is removed.
+//! gone or silent, the server stopping), the thread ends and the copy is removed. When the
+//! last message arrives, nothing is left.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -63,12 +64,13 @@ impl Copies {
         }
     }
 
-    /// Begins a look. `seen` says how far it is where there is nothing else to say.
+    /// Begins a look; the last message is what the job returns. `seen` says how far it is
+    /// where there is nothing else to say.
     pub(super) fn look<T: Send + 'static>(
         &self,
         opened: &Opened,
         seen: fn(u64) -> T,
-        job: impl FnOnce(&dyn KvEngine, &Out<T>) -> Result<(), Failure> + Send + 'static,
+        job: impl FnOnce(&dyn KvEngine, &Out<T>) -> Result<T, Failure> + Send + 'static,
     ) -> Result<Answers<T>, Failure> {
         let Ok(turn) = Arc::clone(&self.turn).try_acquire_owned() else {
             let message = "another backup, dump or check of the metadata is under way on this \
@@ -77,21 +79,27 @@ impl Copies {
         };
         let (to, from) = mpsc::channel(WAITING);
         let watch = Arc::new(Watch::default());
+        let stop = self.tasks.stopping();
         let look = Look {
             store: Arc::clone(&opened.store),
             state: Arc::clone(&opened.state),
             watch: Arc::clone(&watch),
-            stop: self.tasks.stopping(),
             out: Out {
-                to,
+                to: to.clone(),
+                stop: stop.clone(),
                 runtime: Handle::current(),
                 rate: self.rate,
             },
         };
-        let stop = self.tasks.stopping();
         self.tasks.spawn("look into a copy", async move {
-            look.run(job).await;
+            let done = look.run(job).await;
             drop(turn);
+            if let Err(failure) = &done {
+                tracing::debug!("a look into a copy of the state failed: {failure}");
+            }
+            // Whoever has gone learns nothing, and nobody waits for him.
+            let last = to.send(done.map_err(Status::from));
+            let _ = tokio::time::timeout(SILENCE, last).await;
         });
         Ok(feed(from, watch, seen, stop))
     }
@@ -129,37 +137,28 @@ struct Look<T> {
     store: Arc<Consensus<Namespace>>,
     state: Arc<dyn KvEngine>,
     watch: Arc<Watch>,
-    stop: CancellationToken,
     out: Out<T>,
 }
 
 impl<T: Send + 'static> Look<T> {
     async fn run(
         self,
-        job: impl FnOnce(&dyn KvEngine, &Out<T>) -> Result<(), Failure> + Send + 'static,
-    ) {
-        let to = self.out.to.clone();
+        job: impl FnOnce(&dyn KvEngine, &Out<T>) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
         let copied = tokio::select! {
             copied = self.store.copy(COPY) => copied,
-            () = to.closed() => return,
+            gone = self.out.gone() => return Err(gone),
         };
-        let done = match copied {
-            Ok(copy) => self.read(copy, job).await,
-            Err(error) => Err(store_failure(&self.store, &error)),
-        };
-        if let Err(failure) = done {
-            tracing::debug!("a look into a copy of the state failed: {failure}");
-            // Whoever has gone learns nothing, and nobody waits for him.
-            let _ = tokio::time::timeout(SILENCE, to.send(Err(failure.into()))).await;
-        }
+        let copy = copied.map_err(|error| store_failure(&self.store, &error))?;
+        self.read(copy, job).await
     }
 
     /// Reads the copy on a thread of its own, until somebody no longer wants it.
     async fn read(
         &self,
         copy: StateCopy,
-        job: impl FnOnce(&dyn KvEngine, &Out<T>) -> Result<(), Failure> + Send + 'static,
-    ) -> Result<(), Failure> {
+        job: impl FnOnce(&dyn KvEngine, &Out<T>) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
         let (state, watch) = (Arc::clone(&self.state), Arc::clone(&self.watch));
         let out = self.out.clone();
         let work = blocking(move || {
@@ -169,13 +168,12 @@ impl<T: Send + 'static> Look<T> {
             job(&watch.over(&*engine), &out)
         });
         let mut work = std::pin::pin!(work);
-        tokio::select! {
+        let gone = tokio::select! {
             done = &mut work => return done,
-            () = self.stop.cancelled() => {}
-            () = self.out.to.closed() => {}
-        }
+            gone = self.out.gone() => gone,
+        };
         self.watch.stop();
-        work.await
+        work.await.map_err(|_| gone)
     }
 }
 
@@ -183,6 +181,7 @@ impl<T: Send + 'static> Look<T> {
 #[derive(Debug)]
 pub(super) struct Out<T> {
     to: mpsc::Sender<Result<T, Status>>,
+    stop: CancellationToken,
     runtime: Handle,
     rate: ByteSize,
 }
@@ -191,6 +190,7 @@ impl<T> Clone for Out<T> {
     fn clone(&self) -> Self {
         Self {
             to: self.to.clone(),
+            stop: self.stop.clone(),
             runtime: self.runtime.clone(),
             rate: self.rate,
         }
@@ -198,20 +198,30 @@ impl<T> Clone for Out<T> {
 }
 
 impl<T> Out<T> {
-    /// Sends a message, once there is room for it. Blocks.
-    pub(super) fn send(&self, message: T) -> io::Result<()> {
-        let sent = async { tokio::time::timeout(SILENCE, self.to.send(Ok(message))).await };
-        match self.runtime.block_on(sent) {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err(io::Error::new(
-                io::ErrorKind::BrokenPipe,
-                "the caller has gone",
-            )),
-            Err(_) => Err(io::Error::new(
-                io::ErrorKind::TimedOut,
-                format!("the caller took nothing for {} s", SILENCE.as_secs()),
-            )),
+    /// Waits until nobody wants the answer any more; says why.
+    async fn gone(&self) -> Failure {
+        tokio::select! {
+            () = self.stop.cancelled() => stopping(),
+            () = self.to.closed() => {
+                Failure::new(ErrorKind::Unavailable, "whoever asked has gone")
+            }
         }
+    }
+
+    /// Sends a message at its time, once there is room for it. Blocks.
+    fn send(&self, message: T, due: impl Future<Output = ()>) -> io::Result<()> {
+        let sent = async {
+            due.await;
+            let sent = tokio::time::timeout(SILENCE, self.to.send(Ok(message))).await;
+            let silent = format!("the caller took nothing for {} s", SILENCE.as_secs());
+            sent.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, silent))
+        };
+        self.runtime.block_on(async {
+            tokio::select! {
+                gone = self.gone() => Err(io::Error::new(io::ErrorKind::BrokenPipe, gone)),
+                sent = sent => sent.map(drop),
+            }
+        })
     }
 
     /// Sends what is written in pieces.
@@ -251,14 +261,14 @@ impl<T> Pieces<'_, T> {
         let (offset, length) = (self.at, bytes.len());
         self.at += length as u64;
         self.crc32c = crc32c::crc32c_append(self.crc32c, &bytes);
-        self.out.runtime.block_on(self.pace.wait(length));
-        self.out.send((self.wrap)(SnapshotData {
+        let piece = SnapshotData {
             file: 0,
             offset,
             crc32c: crc32c::crc32c(&bytes),
             bytes: bytes.into(),
             file_crc32c: last.then_some(self.crc32c),
-        }))
+        };
+        self.out.send((self.wrap)(piece), self.pace.wait(length))
     }
 }
 
@@ -292,6 +302,7 @@ mod tests {
         let (to, from) = mpsc::channel(room);
         let out = Out {
             to,
+            stop: CancellationToken::new(),
             runtime: Handle::current(),
             rate: ByteSize::mib(1024),
         };

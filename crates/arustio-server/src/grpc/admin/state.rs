@@ -86,10 +86,9 @@ impl Admin {
         self.copies.look(
             opened,
             |seen| verify_says(Verify::Seen(seen)),
-            move |engine, out| {
+            move |engine, _| {
                 let found = inspect::verify(engine).map_err(|error| Failure::of(&error))?;
-                let report = report(&found, most, member);
-                sent(out.send(verify_says(Verify::Report(report))))
+                Ok(verify_says(Verify::Report(report(&found, most, member))))
             },
         )
     }
@@ -146,12 +145,12 @@ fn backed_up(
     engine: &dyn KvEngine,
     out: &Out<wire::BackUpStateResponse>,
     member: NodeId,
-) -> Result<(), Failure> {
+) -> Result<wire::BackUpStateResponse, Failure> {
     let mut pieces = out.pieces(|piece| back_up_says(BackUp::Piece(piece)));
     let written = backup::write(engine, &mut pieces, SystemClock.now());
     let summary = written.map_err(|error: BackupError| Failure::of(&error))?;
     sent(pieces.finish())?;
-    sent(out.send(back_up_says(BackUp::Made(made(&summary, member)))))
+    Ok(back_up_says(BackUp::Made(made(&summary, member))))
 }
 
 fn made(summary: &Summary, member: NodeId) -> wire::BackUpMade {
@@ -172,7 +171,7 @@ fn dumped(
     out: &Out<wire::DumpStateResponse>,
     path: Option<&FsPath>,
     member: NodeId,
-) -> Result<(), Failure> {
+) -> Result<wire::DumpStateResponse, Failure> {
     let mut pieces = out.pieces(|piece| dump_says(Dump::Piece(piece)));
     let shown = match path {
         None => inspect::dump(engine, EngineKind::State.families(), &mut pieces),
@@ -185,7 +184,7 @@ fn dumped(
         answered_by,
         records,
     };
-    sent(out.send(dump_says(Dump::Made(made))))
+    Ok(dump_says(Dump::Made(made)))
 }
 
 fn report(found: &Verified, most: usize, member: NodeId) -> wire::StateReport {
