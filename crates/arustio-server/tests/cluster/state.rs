@@ -176,7 +176,7 @@ async fn a_server_that_stops_ends_a_backup_and_leaves_nothing() {
     let error = received(&mut backup).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
     assert_eq!(copies(cluster.members[0].folder.path()), 0);
-    let error = admin.back_up().await.unwrap_err();
+    let error = operator(&cluster).back_up().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
     assert!(error.message().contains("cannot reach"), "{error}");
 }
