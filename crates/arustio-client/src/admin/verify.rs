@@ -248,11 +248,16 @@ impl Admin {
         }
         let places = places.into_iter();
         let mut places = places.map(|(index, sums)| SumsAt { index, sums });
-        let decided = |sums: &SumsAt| !sums.agree() || sums.sums.len() == members.len();
-        match places.find(decided) {
-            Some(sums) => Some(Ok(sums)),
-            None => Some(self.mark(&members).await),
+        let first = places.next()?;
+        if first.sums.len() == members.len() {
+            return Some(Ok(first));
         }
+        // Two that differ do not show which of them is wrong, so all are asked even then.
+        let differing = std::iter::once(first)
+            .chain(places)
+            .find(|sums| !sums.agree());
+        let marked = self.mark(&members).await;
+        Some(marked.or_else(|error| differing.ok_or(error)))
     }
 
     /// Has everybody take down the sum at one new entry, and collects them.
