@@ -407,6 +407,44 @@ pub enum AdminCommand {
         #[command(subcommand)]
         verb: RaftCommand,
     },
+    /// The metadata as a whole: back it up, check it, look into it
+    Metadata {
+        /// The verb.
+        #[command(subcommand)]
+        verb: MetadataCommand,
+    },
+}
+
+/// `arustio admin metadata ...`
+#[derive(Debug, Subcommand)]
+pub enum MetadataCommand {
+    /// Write everything but credentials and sessions into one file, while the servers run
+    Backup {
+        /// A local file that does not exist yet
+        file: PathBuf,
+    },
+    /// Say how a backup is restored: servers that run cannot do it
+    Restore {
+        /// What backup wrote
+        file: PathBuf,
+    },
+    /// Check every invariant on each metadata server, and compare what they hold
+    Verify {
+        /// Only this server
+        #[arg(long, value_name = "N")]
+        member: Option<u64>,
+        /// Problems that are shown of each server at most
+        #[arg(long, default_value_t = 20, value_name = "COUNT")]
+        problems: u32,
+    },
+    /// Print the records of one server as lines of JSON, without secrets
+    Dump {
+        /// This server as it is, instead of what is newest
+        #[arg(long, value_name = "N")]
+        member: Option<u64>,
+        /// Only what is at or below this path of the namespace
+        path: Option<OsString>,
+    },
 }
 
 /// `arustio admin raft ...`

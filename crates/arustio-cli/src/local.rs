@@ -1,5 +1,7 @@
 //! The local side of a command: paths as typed, files, and their errors.
 
+mod file;
+
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -7,6 +9,8 @@ use std::path::Path;
 
 use arustio_client::FsError;
 use arustio_types::{ErrorKind, FsPath};
+
+pub(crate) use file::LocalFile;
 
 /// A path of the namespace, as the shell handed it over.
 pub(crate) fn fs_path(typed: &OsStr) -> Result<FsPath, FsError> {

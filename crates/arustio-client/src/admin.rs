@@ -3,6 +3,10 @@
 //! [`Admin`] stands beside the file system and needs none: it speaks to the same servers,
 //! and works while nothing is mounted and nobody leads. A change is sent again only after
 //! a server has said that it did nothing with it; one whose answer got lost is `Unknown`.
+//! Backups and dumps of a whole state stand in `state`, checks of it in `verify`.
+
+mod state;
+mod verify;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +23,9 @@ use crate::entropy::Entropy;
 use crate::error::{FsError, Result};
 use crate::metadata::route::{Answered, Call, Repeat, Route, Want, request};
 use crate::metadata::trouble::Failed;
+
+pub use state::{BackupMade, BackupStream, DumpStream};
+pub use verify::{MemberCheck, StateReport, SumsAt, Verification};
 
 /// Where to see what became of a change.
 const LOOK: &str = "look with: arustio admin raft list,";
@@ -70,6 +77,20 @@ pub struct GroupMember {
     pub role: GroupRole,
     /// How far it is; only the leader knows.
     pub progress: Option<GroupProgress>,
+}
+
+impl GroupMember {
+    /// Where it is asked.
+    fn reached(&self) -> Result<&str> {
+        if !self.address.is_empty() {
+            return Ok(&self.address);
+        }
+        let message = format!(
+            "the group does not know yet where member {} is reached: start it",
+            self.id
+        );
+        Err(FsError::new(ErrorKind::Unavailable, message))
+    }
 }
 
 /// What a member is in its group.

@@ -58,7 +58,7 @@ mod tests;
 
 pub use membership::{Change, MemberInfo, Membership};
 pub use peer::MemberProgress;
-pub use snapshot::{Shipment, SnapshotFolder};
+pub use snapshot::{Shipment, SnapshotFolder, StateCopy};
 pub use transport::{Envelope, NullTransport, RaftTransport};
 
 use crate::config::CheckedConfig;
@@ -165,6 +165,15 @@ pub struct GroupStatus {
     pub log_last: LogIndex,
     /// What its log takes, roughly, in bytes.
     pub log_bytes: u64,
+}
+
+/// The sum over the state of a member at an entry that every member knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StateMark {
+    /// The entry.
+    pub index: LogIndex,
+    /// As [`StateMachine::hash`] has it.
+    pub sum: u128,
 }
 
 /// Puts a member together.
@@ -438,6 +447,30 @@ impl<S: StateMachine> Consensus<S> {
         self.ask(deadline, Input::Snapshot).await
     }
 
+    /// A copy of the state as it is here, which can be looked into while this member goes on.
+    /// Dropping the future leaves nothing behind.
+    pub async fn copy(&self, deadline: Duration) -> Result<StateCopy, StoreError> {
+        self.ask(deadline, Input::Copy).await
+    }
+
+    /// Has every member take down the sum over its state, at one entry behind all that were
+    /// proposed before; returns what this one has there. Asks the leader only. Dropping the
+    /// future does not withdraw it, which harms nobody.
+    pub async fn take_mark(&self, deadline: Duration) -> Result<StateMark, StoreError> {
+        self.ask(deadline, Input::TakeMark).await
+    }
+
+    /// What this member has taken down at an entry, once it has applied that. Only the last
+    /// ones are remembered.
+    pub async fn mark_at(
+        &self,
+        index: LogIndex,
+        deadline: Duration,
+    ) -> Result<StateMark, StoreError> {
+        self.ask(deadline, |notice| Input::MarkAt(index, notice))
+            .await
+    }
+
     async fn ask<T>(
         &self,
         deadline: Duration,
@@ -523,8 +556,8 @@ impl<S: StateMachine> Consensus<S> {
         }
     }
 
-    /// Waits until the state is as fresh as asked.
-    async fn freshen(&self, options: ReadOptions) -> Result<(), StoreError> {
+    /// Waits until the state here is as fresh as asked. Safe to drop.
+    pub async fn freshen(&self, options: ReadOptions) -> Result<(), StoreError> {
         if let Some(end) = self.shared.ended.borrow().as_ref() {
             return Err(end.as_error());
         }

@@ -392,6 +392,11 @@ pub trait KvEngine: Send + Sync + fmt::Debug {
     /// The copy stays where it is. Nobody else may use the engine meanwhile.
     fn restore(&self, from: &Path) -> Result<(), EngineError>;
 
+    /// Opens a copy that `checkpoint` of the same implementation made, to look into it while
+    /// this engine goes on. The copy has to stay where it is until the result is dropped, and
+    /// is never written to. Memory is bounded, however large the copy is.
+    fn open_copy(&self, from: &Path) -> Result<Box<dyn KvEngine>, EngineError>;
+
     /// Bytes that a family takes, roughly, memory and disk together.
     fn approximate_size(&self, family: Family) -> Result<u64, EngineError>;
 }

@@ -92,6 +92,12 @@ pub enum EngineError {
         /// Its folder.
         path: PathBuf,
     },
+    /// Whoever asked for a look into the engine has gone.
+    #[error("nobody waits any longer for what is read in the {} engine", .kind.name())]
+    Abandoned {
+        /// Which engine.
+        kind: EngineKind,
+    },
     /// The operating system refused something.
     #[error("cannot {action} in {}: {source}", .path.display())]
     Io {
@@ -127,6 +133,7 @@ impl Classify for EngineError {
             Self::NotAnEngine { .. } => ErrorKind::InvalidArgument,
             Self::NoSuchFamily { .. } => ErrorKind::Internal,
             Self::Closed { .. } => ErrorKind::Unavailable,
+            Self::Abandoned { .. } => ErrorKind::Unavailable,
             Self::Io { .. } => ErrorKind::Internal,
             Self::Backend { .. } => ErrorKind::Internal,
         }
@@ -372,6 +379,14 @@ pub enum StoreError {
         /// In which life.
         incarnation: Incarnation,
     },
+    /// Nothing was taken down at this entry, or it is forgotten.
+    #[error(
+        "this metadata server does not know the sum over its state at entry {index}: compare again"
+    )]
+    NoMark {
+        /// The entry.
+        index: LogIndex,
+    },
     /// The server is stopping; the outcome of a proposal is unknown.
     #[error("the metadata server is stopping; repeat with the same request id")]
     Stopped,
@@ -393,6 +408,7 @@ impl Classify for StoreError {
             Self::DeadlinePassed { .. } => ErrorKind::Timeout,
             Self::TooLarge { .. } => ErrorKind::InvalidArgument,
             Self::WrongCluster { .. } => ErrorKind::Stale,
+            Self::NoMark { .. } => ErrorKind::Stale,
             Self::Stopped => ErrorKind::Unavailable,
             Self::Failed(_) => ErrorKind::Unavailable,
             Self::Query(error) => error.kind(),

@@ -1,13 +1,18 @@
 //! Looking into a state that nobody writes to: a checkpoint, or the folder of a server that
 //! is stopped.
 //!
-//! [`verify`] checks every invariant, [`dump`] shows every record. Both stream: memory does
-//! not grow with the number of files.
+//! [`verify`] checks every invariant, [`dump`] shows every record, [`dump_below`] those of a
+//! path. All stream: memory does not grow with the number of files. A [`Watch`] shows how
+//! far they are and ends them.
 
+mod below;
 mod dump;
+mod watch;
 
-pub use crate::namespace::{Problem, Verified};
+pub use crate::namespace::{Problem, StateHash, Verified};
+pub use below::dump_below;
 pub use dump::{DumpError, dump};
+pub use watch::{Watch, Watched};
 
 use crate::engine::{Family, KvEngine, key};
 use crate::error::StateMachineError;

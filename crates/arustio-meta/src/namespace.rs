@@ -37,7 +37,7 @@ mod rename;
 mod resolve;
 mod settings;
 mod state_hash;
-mod tree;
+pub(crate) mod tree;
 pub(crate) mod txn;
 mod usage;
 mod verify;

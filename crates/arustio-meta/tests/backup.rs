@@ -399,3 +399,52 @@ fn a_dump_shows_every_record_once_and_no_secret() {
         .unwrap();
     assert!(named.contains(r#""family":"dentries""#), "{named}");
 }
+
+#[test]
+fn a_dump_of_a_path_shows_what_is_at_and_below_it_and_nothing_else() {
+    let lost = lost_world();
+    let dump = |path: &str| {
+        let mut out = Vec::new();
+        let path = FsPath::new(path).unwrap();
+        let lines = inspect::dump_below(&*lost.engine, &path, &mut out)?;
+        let text = String::from_utf8(out).unwrap();
+        assert_eq!(text.lines().count() as u64, lines);
+        Ok::<_, inspect::DumpError>(text)
+    };
+    let text = dump("/data").unwrap();
+    for shown in [
+        r#""name":"data""#,
+        r#""name":"b""#,
+        r#""family":"mounts""#,
+        r#""path":"/data/open""#,
+        r#""family":"effects""#,
+        r#""settings":{"block.size""#,
+    ] {
+        assert!(text.contains(shown), "{shown} is missing: {text}");
+    }
+    for hidden in ["hushhush", "credential", "plain", "mem://b", "sessions"] {
+        assert!(!text.contains(hidden), "{hidden}: {text}");
+    }
+    let text = dump("/plain").unwrap();
+    assert_eq!(text.lines().count(), 2, "{text}");
+    assert!(dump("/").unwrap().contains(r#""name":"plain""#));
+    let error = dump("/data/never").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+}
+
+#[test]
+fn a_look_that_nobody_waits_for_any_more_ends() {
+    let lost = lost_world();
+    let watch = inspect::Watch::default();
+    let watched = watch.over(&*lost.engine);
+    let found = inspect::verify(&watched).unwrap();
+    assert!(found.is_sound() && watch.seen() > found.records);
+    assert_eq!(found.sum, lost.namespace.state_hash());
+    assert_eq!(found.applied, lost.namespace.applied());
+    assert_eq!(found.files + found.directories(), found.inodes);
+    watch.stop();
+    let error = inspect::verify(&watched).unwrap_err();
+    assert!(error.to_string().contains("nobody waits"), "{error}");
+    let made = Timestamp::from_millis(0);
+    assert!(backup::write(&watched, &mut Vec::new(), made).is_err());
+}

@@ -16,6 +16,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arustio_block::{BlockStore, DiskTier, Machine, MemoryTier, TieredStore};
+use arustio_meta::engine::KvEngine;
 use arustio_meta::error::StoreError;
 use arustio_meta::namespace::Namespace;
 use arustio_meta::store::Role as MemberRole;
@@ -30,6 +31,7 @@ use crate::config::{CheckedServer, Role, ServerConfig};
 use crate::data_dir::DataDir;
 pub use crate::engines::Engine;
 use crate::error::ServerError;
+use crate::grpc::admin::Copies;
 use crate::grpc::{self, Services, admin, block, metadata, node, raft};
 use crate::http::{self, Readiness, Shown};
 use crate::introduction::Introduction;
@@ -91,6 +93,8 @@ struct MetadataPart {
 #[derive(Debug)]
 pub(crate) struct Opened {
     pub(crate) store: Arc<Consensus<Namespace>>,
+    /// The state's engine, which opens copies of itself.
+    pub(crate) state: Arc<dyn KvEngine>,
     /// What answers clients.
     pub(crate) metadata: metadata::Inner,
     pub(crate) liveness: Arc<Liveness>,
@@ -325,6 +329,7 @@ impl Server {
             admin: metadata.map(|part| admin::Admin {
                 late: Arc::clone(&part.late),
                 metrics: self.metrics.clone(),
+                copies: Copies::new(settings.metadata.raft.snapshot_rate, self.serving.clone()),
             }),
             raft: metadata.map(|part| raft::Raft {
                 introduction: Arc::clone(&part.introduction),

@@ -132,6 +132,7 @@ fn store_failure(store: &Consensus<Namespace>, error: &StoreError) -> Failure {
         | StoreError::ChangeRefused { .. }
         | StoreError::TooLarge { .. }
         | StoreError::WrongCluster { .. }
+        | StoreError::NoMark { .. }
         | StoreError::Query(_) => failure,
     }
 }

@@ -163,7 +163,8 @@ impl Opening {
         let sends = Arc::new(transport.clone());
         let store = blocking(move || {
             let (log, state) = open_engines(engines, &belonging, &data)?;
-            let namespace = Namespace::open(state, identity.cluster, identity.incarnation);
+            let (cluster, incarnation) = (identity.cluster, identity.incarnation);
+            let namespace = Namespace::open(Arc::clone(&state), cluster, incarnation);
             let namespace = namespace.map_err(|error| fatal(FatalError::Apply(error)))?;
             let founders = match belonging.joined {
                 true => Vec::new(),
@@ -182,9 +183,10 @@ impl Opening {
                     ..belonging
                 })?;
             }
-            Ok(store)
+            Ok((store, state))
         });
-        let store = Arc::new(store.await?);
+        let (store, state) = store.await?;
+        let store = Arc::new(store);
         transport.attach(&store);
         if store.membership().removed.contains(&identity.member) {
             // It had learnt of that before it ended, and has nobody to tell it again.
@@ -196,6 +198,7 @@ impl Opening {
         let metadata = metadata::Inner::new(Arc::clone(&store), self.sealer, Arc::clone(&liveness));
         Ok(Opened {
             store,
+            state,
             metadata,
             liveness,
             transport,

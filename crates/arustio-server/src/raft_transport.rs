@@ -14,6 +14,7 @@
 
 mod arrival;
 mod link;
+mod pace;
 mod queue;
 mod shipping;
 
@@ -35,6 +36,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use arrival::{Arrival, Arrivals, free_space};
 use link::Link;
+pub(crate) use pace::{PIECE, Pace};
 
 use crate::tasks::Tasks;
 

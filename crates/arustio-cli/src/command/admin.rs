@@ -1,7 +1,9 @@
 //! `arustio admin ...`: the group of metadata servers.
 //!
 //! Speaks to the metadata servers alone, without a file system: it has to work while
-//! nobody leads.
+//! nobody leads. Verbs about the state as a whole stand in `metadata`.
+
+mod metadata;
 
 use arustio_client::FsError;
 use arustio_client::admin::{Admin, Group, GroupChange, GroupMember};
@@ -9,17 +11,24 @@ use arustio_client::entropy::Entropy;
 use arustio_client::types::{LogIndex, NodeId};
 use serde_json::{Value, json};
 
-use crate::args::{AdminCommand, Global, RaftCommand};
+use crate::args::{AdminCommand, Global, MetadataCommand, RaftCommand};
 use crate::config;
 use crate::output::{Output, printable, size};
 
 /// Runs one verb.
 pub(crate) async fn run(global: &Global, verb: AdminCommand) -> Result<u8, FsError> {
+    if let AdminCommand::Metadata {
+        verb: MetadataCommand::Restore { file },
+    } = &verb
+    {
+        return Err(metadata::no_restore(file));
+    }
     let config = config::load(global)?;
     let admin = Admin::new(&config, Entropy::from_os())?;
     let mut out = Output::new(global.json);
     let done = match verb {
         AdminCommand::Raft { verb } => raft(&admin, &mut out, verb).await,
+        AdminCommand::Metadata { verb } => metadata::run(&admin, &mut out, global, verb).await,
     };
     let flushed = out.flush();
     done?;

@@ -284,6 +284,32 @@ impl Route {
         }
     }
 
+    /// Asks this server, once: for what only it can answer.
+    pub(crate) async fn one<T, F>(
+        &self,
+        server: &str,
+        timeout: Duration,
+        request: impl Fn(Channel, Duration) -> F + Send + Sync,
+    ) -> Result<T, Failed>
+    where
+        T: Send,
+        F: Future<Output = Result<T, tonic::Status>> + Send,
+    {
+        let mut run = Run::new(Call {
+            want: Want::Any,
+            repeat: Repeat::Undone,
+            timeout,
+        });
+        let tried = match self.attempt(server, timeout, &request).await {
+            Ok(value) => return Ok(value),
+            Err(tried) => tried,
+        };
+        run.undecided = u32::from(tried.is_undecided());
+        run.troubles.note(server, tried.trouble());
+        let answered = tried.failure.answered.then_some(tried.failure);
+        Err(run.failed(answered))
+    }
+
     /// What follows from a try that failed; on return the next one may be made.
     async fn next(
         &self,

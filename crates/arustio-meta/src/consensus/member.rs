@@ -19,9 +19,9 @@ use crate::consensus::membership::{Change, Membership};
 use crate::consensus::peer::{Begun, Committed, Meaning, Outgoing, Peer, Proposal, Refused};
 use crate::consensus::proposal::{Proposals, Reply};
 use crate::consensus::read::{Reads, Ready};
-use crate::consensus::snapshot::{SnapshotFolder, Workshop};
+use crate::consensus::snapshot::{SnapshotFolder, StateCopy, Workshop};
 use crate::consensus::transport::RaftTransport;
-use crate::consensus::{GroupStatus, Notice};
+use crate::consensus::{GroupStatus, Notice, StateMark};
 use crate::error::{FatalError, StoreError};
 use crate::mutation::{Mutation, Mutations};
 use crate::state_machine::{Entry, StateMachine, StateMachineError};
@@ -29,9 +29,11 @@ use crate::store::{Proposed, Role, StoreStatus};
 
 mod changes;
 mod compaction;
+mod marks;
 mod snapshots;
 
 use changes::Changes;
+use marks::Marks;
 use snapshots::Snapshots;
 
 /// What can happen to a member.
@@ -51,6 +53,12 @@ pub(crate) enum Input<O> {
     Transfer(Option<NodeId>, Notice<NodeId>),
     /// A snapshot is to be made, and the log below it dropped.
     Snapshot(Notice<crate::state_machine::LogPosition>),
+    /// Somebody wants a copy of the state, to look into it.
+    Copy(Notice<StateCopy>),
+    /// Every member is to take down the sum over its state, at one new entry.
+    TakeMark(Notice<StateMark>),
+    /// Somebody wants to know what was taken down at an entry.
+    MarkAt(LogIndex, Notice<StateMark>),
     /// Somebody wants to know how the group is.
     Group(Notice<GroupStatus>),
     /// The state is ready for a quick snapshot, or cannot be made so.
@@ -85,10 +93,7 @@ pub(crate) struct Member<S: StateMachine> {
     led: bool,
     changes: Changes,
     snapshots: Snapshots,
-    /// Position and sum of the last comparison of the state.
-    checked: Option<(LogIndex, u128)>,
-    /// Since when no comparison was asked for.
-    check_asked: LogIndex,
+    marks: Marks,
     removed: bool,
     rules: Mutations,
 }
@@ -128,8 +133,7 @@ impl<S: StateMachine> Member<S> {
             led: false,
             changes: Changes::new(around.run),
             snapshots: Snapshots::new(around.workshop, around.folder),
-            checked: None,
-            check_asked: applied,
+            marks: Marks::new(applied),
             removed: false,
             rules: Mutations::default(),
         }
@@ -165,6 +169,9 @@ impl<S: StateMachine> Member<S> {
             Input::Read(ready) | Input::ReadAt(_, ready) if self.is_full() => {
                 let _ = ready.send(Err(self.busy()));
             }
+            Input::TakeMark(notice) | Input::MarkAt(_, notice) if self.is_full() => {
+                let _ = notice.send(Err(self.busy()));
+            }
             Input::Propose(payload, reply) => {
                 let tag = self.proposals.wait(reply);
                 self.queued_bytes += payload.len();
@@ -183,6 +190,9 @@ impl<S: StateMachine> Member<S> {
             Input::Change(change, notice) => self.change(&change, notice),
             Input::Transfer(to, notice) => self.transfer(to, notice),
             Input::Snapshot(notice) => self.snapshots.ask(notice),
+            Input::Copy(notice) => self.snapshots.ask_for_copy(notice),
+            Input::TakeMark(notice) => self.take_mark(notice),
+            Input::MarkAt(index, notice) => self.mark_at(index, notice),
             Input::Group(notice) => drop(notice.send(Ok(self.group()))),
             Input::Settled(result) => self.snapshots.settled(result),
             Input::SnapshotReceived(bytes, folder) => self.snapshot_received(&bytes, folder),
@@ -199,6 +209,7 @@ impl<S: StateMachine> Member<S> {
         self.peer.tick();
         self.proposals.sweep();
         self.reads.sweep();
+        self.marks.sweep();
         self.watch_transfer();
         let patience = self.config.election_ticks;
         self.snapshots.release(&mut self.peer, patience);
@@ -335,39 +346,13 @@ impl<S: StateMachine> Member<S> {
         Ok(())
     }
 
-    /// Compares this replica with what the leader had at the check before this one.
-    fn compare(&mut self, index: LogIndex, hash: u128) -> Result<(), FatalError> {
-        let differs = |(at, ours): (LogIndex, u128)| at == index && ours != hash;
-        if self.checked.is_some_and(differs) {
-            return Err(FatalError::Diverged {
-                member: self.peer.status().member,
-                index,
-            });
-        }
-        let ours = self.machine.read().hash();
-        self.checked = ours.map(|ours| (self.applied, ours));
-        self.check_asked = self.applied;
-        Ok(())
-    }
-
-    /// A leader has everybody compare their state every so many entries.
-    fn ask_for_check(&mut self) {
-        let since = self.applied.get() - self.check_asked.get().min(self.applied.get());
-        if !self.led || since < self.config.check_every || self.machine.read().hash().is_none() {
-            return;
-        }
-        let (index, hash) = self.checked.unwrap_or_default();
-        if self.peer.propose_check(index, hash).is_ok() {
-            self.check_asked = self.applied;
-        }
-    }
-
     /// Ends the writers of a leader that is none any more.
     fn note_leadership(&mut self) {
         let leads = self.peer.status().role == Role::Leader;
         if self.led && !leads {
             self.proposals.end_all(&StoreError::LeadershipLost);
             self.changes.end_all(&StoreError::LeadershipLost);
+            self.marks.end_wanted(&StoreError::LeadershipLost);
         }
         self.led = leads;
     }
@@ -378,6 +363,7 @@ impl<S: StateMachine> Member<S> {
         self.reads.end_all(error);
         self.changes.end_all(error);
         self.snapshots.end_all(error);
+        self.marks.end_all(error);
     }
 
     /// Who belongs to the group.
@@ -410,7 +396,7 @@ impl<S: StateMachine> Member<S> {
     }
 
     fn waiting(&self) -> usize {
-        self.proposals.len() + self.reads.len()
+        self.proposals.len() + self.reads.len() + self.marks.len()
     }
 
     /// Without a leader or a majority nobody is answered, and the queue must not grow.

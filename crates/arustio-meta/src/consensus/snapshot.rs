@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::consensus::transport::Envelope;
-use crate::state_machine::{LogPosition, StateMachineError};
+use crate::state_machine::{Applied, LogPosition, StateMachineError};
 
 /// A folder that is removed when nobody needs it any more.
 pub struct SnapshotFolder(PathBuf);
@@ -63,6 +63,16 @@ pub struct Shipment {
     pub folder: Arc<SnapshotFolder>,
     /// What it holds.
     pub position: LogPosition,
+}
+
+/// A copy of the state as it was at a position, for whoever looks into it. The folder is
+/// removed when the last clone is dropped.
+#[derive(Debug, Clone)]
+pub struct StateCopy {
+    /// What a state machine's `snapshot` has made.
+    pub folder: Arc<SnapshotFolder>,
+    /// What it holds.
+    pub applied: Applied,
 }
 
 /// Does what takes long beside the consensus thread.

@@ -3,6 +3,7 @@
 mod crash;
 mod group;
 mod live;
+mod marks;
 mod network;
 
 use std::path::PathBuf;

@@ -152,6 +152,23 @@ impl MemEngine {
         })
     }
 
+    fn read_copy(&self, from: &Path) -> Result<Maps, EngineError> {
+        let path = from.join(CHECKPOINT);
+        let bytes = match &self.shelf {
+            Some(shelf) => {
+                let bytes = shelf.0.lock().get(from).cloned();
+                bytes.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
+            }
+            None => fs::read(&path),
+        };
+        let bytes = bytes.map_err(|source| EngineError::Io {
+            action: "read a checkpoint",
+            path: path.clone(),
+            source,
+        })?;
+        decode(self.kind, &bytes).map_err(|detail| self.damaged(&path, detail))
+    }
+
     fn damaged(&self, path: &Path, detail: &str) -> EngineError {
         EngineError::Corrupt {
             kind: self.kind,
@@ -277,20 +294,7 @@ impl KvEngine for MemEngine {
     }
 
     fn restore(&self, from: &Path) -> Result<(), EngineError> {
-        let path = from.join(CHECKPOINT);
-        let bytes = match &self.shelf {
-            Some(shelf) => {
-                let bytes = shelf.0.lock().get(from).cloned();
-                bytes.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
-            }
-            None => fs::read(&path),
-        };
-        let bytes = bytes.map_err(|source| EngineError::Io {
-            action: "read a checkpoint",
-            path: path.clone(),
-            source,
-        })?;
-        let maps = decode(self.kind, &bytes).map_err(|detail| self.damaged(&path, detail))?;
+        let maps = self.read_copy(from)?;
         let mut inner = self.inner.write();
         inner.maps = maps.clone();
         inner.durable = inner.written;
@@ -299,6 +303,12 @@ impl KvEngine for MemEngine {
             crash.unsynced.clear();
         }
         Ok(())
+    }
+
+    fn open_copy(&self, from: &Path) -> Result<Box<dyn KvEngine>, EngineError> {
+        let copy = Self::new(self.kind);
+        copy.inner.write().maps = self.read_copy(from)?;
+        Ok(Box::new(copy))
     }
 
     fn approximate_size(&self, family: Family) -> Result<u64, EngineError> {

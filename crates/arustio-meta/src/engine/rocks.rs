@@ -79,6 +79,14 @@ impl RocksConfig {
     }
 }
 
+/// What suits a copy that is read once from its beginning to its end.
+const COPY: RocksConfig = RocksConfig {
+    block_cache: ByteSize::mib(16),
+    write_buffer: ByteSize::mib(8),
+    max_wal: ByteSize::mib(8),
+    max_open_files: 64,
+};
+
 impl Default for RocksConfig {
     fn default() -> Self {
         Self::default_for(EngineKind::State)
@@ -94,10 +102,11 @@ pub struct RocksEngine {
     db: RwLock<Option<Arc<DB>>>,
     written: AtomicU64,
     durable: AtomicU64,
-    /// One checkpoint or restore at a time.
+    /// One flush, checkpoint or restore at a time.
     exclusive: Mutex<()>,
-    /// Holds the folder against other processes until it is dropped.
-    _lock: File,
+    /// Holds the folder against other processes until it is dropped; `None` for a copy, of
+    /// which nobody else knows.
+    lock: Option<File>,
 }
 
 impl std::fmt::Debug for RocksEngine {
@@ -129,7 +138,7 @@ impl RocksEngine {
             written: AtomicU64::new(0),
             durable: AtomicU64::new(0),
             exclusive: Mutex::new(()),
-            _lock: lock,
+            lock: Some(lock),
         })
     }
 
@@ -308,6 +317,8 @@ impl KvEngine for RocksEngine {
     }
 
     fn settle(&self) -> Result<(), EngineError> {
+        // A restore waits for it, since it needs the database for itself.
+        let _one = self.exclusive.lock();
         let db = self.db()?;
         let families = self.kind.families().iter();
         let handles = families.map(|family| self.family(&db, *family));
@@ -326,6 +337,14 @@ impl KvEngine for RocksEngine {
 
     fn restore(&self, from: &Path) -> Result<(), EngineError> {
         let _one = self.exclusive.lock();
+        if self.lock.is_none() {
+            return Err(EngineError::Backend {
+                kind: self.kind,
+                path: self.path.clone(),
+                action: "restore",
+                detail: "it is a copy, which is only read".to_owned(),
+            });
+        }
         self.folder().stage(from)?;
         let mut slot = self.db.write();
         let in_use = || EngineError::Backend {
@@ -355,6 +374,20 @@ impl KvEngine for RocksEngine {
         let written = self.written.load(Ordering::Acquire);
         self.durable.fetch_max(written, Ordering::AcqRel);
         error.map_or(Ok(()), Err)
+    }
+
+    fn open_copy(&self, from: &Path) -> Result<Box<dyn KvEngine>, EngineError> {
+        let db = open_copy(self.kind, from)?;
+        Ok(Box::new(Self {
+            kind: self.kind,
+            path: from.to_owned(),
+            config: COPY,
+            db: RwLock::new(Some(Arc::new(db))),
+            written: AtomicU64::new(0),
+            durable: AtomicU64::new(0),
+            exclusive: Mutex::new(()),
+            lock: None,
+        }))
     }
 
     fn approximate_size(&self, family: Family) -> Result<u64, EngineError> {
@@ -397,12 +430,25 @@ fn open_db(
             });
         }
     }
+    DB::open_cf_descriptors(&options, &db_path, descriptors(kind, config))
+        .map_err(|error| failed(&error))
+}
+
+fn descriptors(kind: EngineKind, config: &RocksConfig) -> Vec<ColumnFamilyDescriptor> {
     let cache = Cache::new_lru_cache(bytes(config.block_cache));
     let families = kind.families().iter().map(|family| {
         let options = family_options(*family, config, &cache);
         ColumnFamilyDescriptor::new(family.name(), options)
     });
-    DB::open_cf_descriptors(&options, &db_path, families).map_err(|error| failed(&error))
+    families.collect()
+}
+
+/// Opens a checkpoint where it lies, to be read only.
+fn open_copy(kind: EngineKind, from: &Path) -> Result<DB, EngineError> {
+    let options = db_options(kind, &COPY);
+    let families = descriptors(kind, &COPY);
+    DB::open_cf_descriptors_read_only(&options, from, families, false)
+        .map_err(|error| translate(kind, from, "open", &error))
 }
 
 fn db_options(kind: EngineKind, config: &RocksConfig) -> Options {

@@ -11,7 +11,7 @@ use arustio_types::meta::effect::{Effect, EffectKind};
 use arustio_types::meta::intent::Intent;
 use arustio_types::meta::mount::MountEntry;
 use arustio_types::meta::setting::PathConf;
-use arustio_types::{Classify, ErrorKind, ObjectVersion};
+use arustio_types::{Classify, ErrorKind, FsPath, ObjectVersion};
 use serde_json::{Map, Value, json};
 
 use crate::engine::record::{
@@ -28,6 +28,15 @@ pub enum DumpError {
     /// Whoever takes the lines takes no more.
     #[error("cannot write the dump: {0}")]
     Output(#[source] io::Error),
+    /// There is nothing at the path whose records were asked for.
+    #[error("there is no {path}")]
+    Missing {
+        /// The path.
+        path: FsPath,
+    },
+    /// A record that leads to others cannot be read.
+    #[error(transparent)]
+    State(#[from] StateMachineError),
     /// The engine failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -37,6 +46,8 @@ impl Classify for DumpError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Output(_) => ErrorKind::Internal,
+            Self::Missing { .. } => ErrorKind::NotFound,
+            Self::State(error) => error.kind(),
             Self::Engine(error) => error.kind(),
         }
     }
@@ -49,24 +60,39 @@ pub fn dump(
     families: &[Family],
     out: &mut dyn Write,
 ) -> Result<u64, DumpError> {
-    let mut lines = 0;
+    let mut count = 0;
     for family in families {
-        let mut fault = Ok(());
-        engine.scan(*family, Scan::all(), &mut |at, value| {
-            fault = line(*family, at, value, out);
-            lines += 1;
-            match fault {
-                Ok(()) => ControlFlow::Continue(()),
-                Err(_) => ControlFlow::Break(()),
-            }
-        })?;
-        fault.map_err(DumpError::Output)?;
+        count += lines(engine, *family, out, &mut |_, _| true)?;
     }
     out.flush().map_err(DumpError::Output)?;
-    Ok(lines)
+    Ok(count)
 }
 
-fn line(family: Family, at: &[u8], value: &[u8], out: &mut dyn Write) -> io::Result<()> {
+/// Writes one line for each record of a family that is wanted; says how many there were.
+pub(super) fn lines(
+    engine: &dyn KvEngine,
+    family: Family,
+    out: &mut dyn Write,
+    wanted: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+) -> Result<u64, DumpError> {
+    let mut count = 0;
+    let mut fault = Ok(());
+    engine.scan(family, Scan::all(), &mut |at, value| {
+        if !wanted(at, value) {
+            return ControlFlow::Continue(());
+        }
+        fault = line(family, at, value, out);
+        count += 1;
+        match fault {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
+        }
+    })?;
+    fault.map_err(DumpError::Output)?;
+    Ok(count)
+}
+
+pub(super) fn line(family: Family, at: &[u8], value: &[u8], out: &mut dyn Write) -> io::Result<()> {
     let mut object = Map::from_iter([("family".to_owned(), json!(family.name()))]);
     match shown(family, at, value) {
         Ok(Value::Object(fields)) => object.extend(fields),

@@ -57,8 +57,16 @@ impl fmt::Display for Problem {
 /// What a check of the whole state found.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Verified {
+    /// The position that it reflects.
+    pub applied: Applied,
+    /// Over all records as they are: equal for replicas that have come to the same position.
+    pub sum: StateHash,
+    /// Records of every kind.
+    pub records: u64,
     /// Files and directories, those being freed included.
     pub inodes: u64,
+    /// The files among them.
+    pub files: u64,
     /// Names.
     pub names: u64,
     /// Mounts.
@@ -78,6 +86,11 @@ pub struct Verified {
 }
 
 impl Verified {
+    /// The directories among the inodes.
+    pub fn directories(&self) -> u64 {
+        self.inodes - self.files
+    }
+
     /// Whether nothing is wrong.
     pub fn is_sound(&self) -> bool {
         self.problems.is_empty()
@@ -126,9 +139,10 @@ struct Check<'e> {
 pub(crate) fn verify(engine: &dyn KvEngine) -> Read<Verified> {
     let txn = Txn::new(engine);
     let mounts = txn.mounts()?;
+    let applied: Applied = txn.get(Family::Meta, key::APPLIED)?.unwrap_or_default();
     let mut check = Check {
         engine,
-        applied: txn.get(Family::Meta, key::APPLIED)?.unwrap_or_default(),
+        applied,
         counters: txn.counters()?,
         root: txn.root()?,
         mounts: mounts.into_iter().map(|mount| (mount.id, mount)).collect(),
@@ -137,7 +151,10 @@ pub(crate) fn verify(engine: &dyn KvEngine) -> Read<Verified> {
         moving: BTreeSet::new(),
         moving_trees: BTreeSet::new(),
         suspects: BTreeMap::new(),
-        report: Verified::default(),
+        report: Verified {
+            applied,
+            ..Verified::default()
+        },
     };
     check.report.mounts = check.mounts.len() as u64;
     check.meta()?;
@@ -213,12 +230,14 @@ impl Check<'_> {
         let mut sum = StateHash::default();
         for family in EngineKind::State.families() {
             each(self.engine, *family, &[], &mut |at, value| {
+                self.report.records += 1;
                 if StateHash::counts(*family, at) {
                     sum.add(*family, at, value);
                 }
                 Ok(())
             })?;
         }
+        self.report.sum = sum;
         let kept = StateHash::load(self.engine)?;
         if sum != kept {
             self.report.wrong(format!(

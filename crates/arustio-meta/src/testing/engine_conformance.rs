@@ -32,7 +32,7 @@ type Case<B> = fn(&B, &Path);
 
 /// Runs every case in folders of their own below `scratch`.
 pub fn run<B: Bench>(bench: &B, scratch: &Path) {
-    let cases: [(&str, Case<B>); 9] = [
+    let cases: [(&str, Case<B>); 10] = [
         ("values", values),
         ("families", families),
         ("scans", scans),
@@ -41,6 +41,7 @@ pub fn run<B: Bench>(bench: &B, scratch: &Path) {
         ("durable_index", durable_index),
         ("reopening", reopening),
         ("checkpoints", checkpoints),
+        ("copies", copies),
         ("refusals", refusals),
     ];
     for (name, case) in cases {
@@ -225,6 +226,30 @@ fn checkpoints<B: Bench>(bench: &B, folder: &Path) {
     assert_eq!(keys(&engine, Family::Inodes, Scan::all()), "a");
     assert!(engine.restore(&folder.join("nowhere")).is_err());
     assert_eq!(keys(&engine, Family::Inodes, Scan::all()), "a");
+}
+
+fn copies<B: Bench>(bench: &B, folder: &Path) {
+    let engine = bench.fresh(EngineKind::State, &folder.join("e"));
+    put(&engine, Family::Inodes, &[("a", "1"), ("b", "1")]);
+    engine.settle().expect("it settles");
+    put(&engine, Family::Meta, &[("applied", "1")]);
+    let path = folder.join("copy");
+    engine.checkpoint(&path).expect("a checkpoint is made");
+    put(&engine, Family::Inodes, &[("a", "2"), ("c", "2")]);
+    let copy = engine.open_copy(&path).expect("a copy is opened");
+    assert_eq!(copy.kind(), EngineKind::State);
+    let pairs = copy.scan_to_vec(Family::Inodes, Scan::all());
+    let pairs = pairs.expect("a copy is scanned");
+    let pair = |key: &str| (key.as_bytes().to_vec(), b"1".to_vec());
+    assert_eq!(pairs, [pair("a"), pair("b")]);
+    let applied = copy.get(Family::Meta, b"applied");
+    assert_eq!(applied.expect("a copy is read"), Some(b"1".to_vec()));
+    assert_eq!(get(&engine, Family::Inodes, "a").as_deref(), Some("2"));
+    drop(copy);
+    assert!(engine.open_copy(&folder.join("nowhere")).is_err());
+    // It is still one from which an engine can be restored.
+    engine.restore(&path).expect("the copy is as it was");
+    assert_eq!(keys(&engine, Family::Inodes, Scan::all()), "a b");
 }
 
 fn refusals<B: Bench>(bench: &B, folder: &Path) {

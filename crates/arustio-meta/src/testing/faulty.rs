@@ -142,6 +142,10 @@ impl<E: KvEngine> KvEngine for FaultyEngine<E> {
         self.faulty(|engine| engine.restore(from))
     }
 
+    fn open_copy(&self, from: &Path) -> Result<Box<dyn KvEngine>, EngineError> {
+        self.inner.open_copy(from)
+    }
+
     fn approximate_size(&self, family: Family) -> Result<u64, EngineError> {
         self.inner.approximate_size(family)
     }

@@ -4,13 +4,15 @@
 //! then. Requests of a session are remembered for ever, so a repeated one gets its old
 //! outcome. Everything lies in the family `inodes` of a state engine.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
 use arustio_types::LogIndex;
 use arustio_types::meta::RequestContext;
+use xxhash_rust::xxh3::Xxh3;
 
-use crate::engine::{Durability, Family, KvEngine, Overlay};
+use crate::engine::{Durability, Family, KvEngine, Overlay, Scan};
 use crate::state_machine::{
     Applied, Entry, LogPosition, ReplicatedTime, StateMachine, StateMachineError,
 };
@@ -104,7 +106,15 @@ impl StateMachine for Register {
     }
 
     fn hash(&self) -> Option<u128> {
-        None
+        let mut hash = Xxh3::new();
+        let hashed = self
+            .engine
+            .scan(Family::Inodes, Scan::all(), &mut |list, numbers| {
+                hash.update(list);
+                hash.update(numbers);
+                ControlFlow::Continue(())
+            });
+        hashed.ok().map(|()| hash.digest128())
     }
 
     fn settler(&self) -> Box<dyn FnOnce() -> Result<(), StateMachineError> + Send> {

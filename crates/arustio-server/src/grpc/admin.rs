@@ -4,6 +4,12 @@
 //! Only the leader takes changes: another server says who leads, and the client follows.
 //! A change that was taken goes on when its caller stops waiting, so nothing here is
 //! repeated on anybody's behalf.
+//!
+//! Backup, dump and check of the state stand in `state`, and how they read it without being
+//! in anybody's way in `copies`.
+
+mod copies;
+mod state;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,11 +25,14 @@ use arustio_types::{ErrorKind, NodeId};
 use async_trait::async_trait;
 use tonic::{Request, Response, Status};
 
+pub(crate) use copies::Copies;
+
 use super::{answer, store_failure};
 use crate::compose::Opened;
 use crate::config::is_address;
 use crate::late::Late;
 use crate::metrics::Metrics;
+use copies::Answers;
 
 /// How long a request waits that does not say.
 const USUAL: Duration = Duration::from_secs(30);
@@ -37,6 +46,7 @@ const SHOWN: usize = 259;
 pub(crate) struct Admin {
     pub(crate) late: Arc<Late<Opened>>,
     pub(crate) metrics: Metrics,
+    pub(crate) copies: Copies,
 }
 
 #[async_trait]
@@ -70,6 +80,53 @@ impl AdminService for Admin {
     ) -> Result<Response<wire::TakeSnapshotResponse>, Status> {
         let request = request.into_inner();
         answer(&self.metrics, "take_snapshot", self.snapshot(request)).await
+    }
+
+    type BackUpStateStream = Answers<wire::BackUpStateResponse>;
+
+    async fn back_up_state(
+        &self,
+        request: Request<wire::BackUpStateRequest>,
+    ) -> Result<Response<Self::BackUpStateStream>, Status> {
+        let request = request.into_inner();
+        answer(&self.metrics, "back_up_state", self.back_up(request)).await
+    }
+
+    type DumpStateStream = Answers<wire::DumpStateResponse>;
+
+    async fn dump_state(
+        &self,
+        request: Request<wire::DumpStateRequest>,
+    ) -> Result<Response<Self::DumpStateStream>, Status> {
+        let request = request.into_inner();
+        answer(&self.metrics, "dump_state", self.dump(request)).await
+    }
+
+    type VerifyStateStream = Answers<wire::VerifyStateResponse>;
+
+    async fn verify_state(
+        &self,
+        request: Request<wire::VerifyStateRequest>,
+    ) -> Result<Response<Self::VerifyStateStream>, Status> {
+        let request = request.into_inner();
+        let work = async { self.verify(request) };
+        answer(&self.metrics, "verify_state", work).await
+    }
+
+    async fn take_mark(
+        &self,
+        request: Request<wire::TakeMarkRequest>,
+    ) -> Result<Response<wire::TakeMarkResponse>, Status> {
+        let request = request.into_inner();
+        answer(&self.metrics, "take_mark", self.mark_taken(request)).await
+    }
+
+    async fn get_mark(
+        &self,
+        request: Request<wire::GetMarkRequest>,
+    ) -> Result<Response<wire::GetMarkResponse>, Status> {
+        let request = request.into_inner();
+        answer(&self.metrics, "get_mark", self.mark_got(request)).await
     }
 }
 

@@ -19,16 +19,14 @@ use arustio_proto::raft::v1::snapshot_response::Kind as Answer;
 use arustio_types::ErrorKind;
 use aws_lc_rs::digest::{SHA256, digest};
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
 use super::arrival::sum;
+use super::pace::{PIECE, Pace};
 use super::{Inner, blocking};
 use crate::introduction::{connect, say_peer};
 
-/// Bytes of one piece.
-const PIECE: usize = 1 << 20;
 /// Pieces that wait for the network.
 const WAITING: usize = 2;
 /// How often a snapshot is begun; a leader that still wants it begins another one.
@@ -285,49 +283,9 @@ impl Reading {
     }
 }
 
-/// Holds a rate.
-struct Pace {
-    rate: u64,
-    began: Instant,
-    sent: u64,
-}
-
-impl Pace {
-    fn new(rate: u64) -> Self {
-        Self {
-            rate: rate.max(1),
-            began: Instant::now(),
-            sent: 0,
-        }
-    }
-
-    /// Waits until so many more bytes may go.
-    async fn wait(&mut self, bytes: usize) {
-        let due = Duration::from_secs_f64(self.sent as f64 / self.rate as f64);
-        let ahead = due.saturating_sub(self.began.elapsed());
-        if !ahead.is_zero() {
-            tokio::time::sleep(ahead).await;
-        } else if self.began.elapsed() > due + Duration::from_secs(1) {
-            // What was not used is not saved up.
-            (self.began, self.sent) = (Instant::now(), 0);
-        }
-        self.sent = self.sent.saturating_add(bytes as u64);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn a_rate_is_held() {
-        let mut pace = Pace::new(1000);
-        let began = Instant::now();
-        for _ in 0..11 {
-            pace.wait(500).await;
-        }
-        assert_eq!(began.elapsed(), Duration::from_secs(5));
-    }
 
     #[test]
     fn a_file_goes_on_where_the_receiver_stands_only_if_it_has_the_same() {

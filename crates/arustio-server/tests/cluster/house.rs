@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arustio_meta::consensus::Consensus;
@@ -205,8 +205,10 @@ impl Cluster {
 
     pub(crate) fn client(&self) -> Client {
         let addresses = self.members.iter().map(|member| member.address.clone());
+        static NEXT: AtomicU64 = AtomicU64::new(1);
         Client {
             addresses: addresses.collect(),
+            nonce: NEXT.fetch_add(1, Ordering::Relaxed).into(),
             session: SessionId::default(),
             sequence: 0,
         }
@@ -226,6 +228,7 @@ impl Cluster {
 /// Speaks to whoever leads, and repeats under the same request id.
 pub(crate) struct Client {
     addresses: Vec<String>,
+    nonce: u128,
     session: SessionId,
     sequence: u64,
 }
@@ -234,7 +237,7 @@ impl Client {
     pub(crate) async fn propose(&mut self, command: &Command) -> Outcome {
         if self.session == SessionId::default() {
             let open = Command::OpenSession {
-                nonce: 7,
+                nonce: self.nonce,
                 ttl: Duration::from_secs(300),
             };
             match self.send(&open).await {

@@ -7,3 +7,4 @@ mod forming;
 mod group;
 mod house;
 mod members;
+mod state;

@@ -11,3 +11,4 @@ mod faults;
 mod group;
 mod house;
 mod launcher;
+mod state;

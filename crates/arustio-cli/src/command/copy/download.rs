@@ -1,21 +1,17 @@
 //! `copy-to-local`.
 //!
-//! A file is written under a hidden temporary name beside its target and renamed when
-//! it is whole, so that a run that fails leaves no half file under a good name.
+//! A file is written under a hidden temporary name and renamed when it is whole, so that
+//! a run that fails leaves no half file under a good name.
 
-use std::fs::File;
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use arustio_client::{FileSystem, FsError, ListOptions, OpenOptions, StatOptions};
 use arustio_types::{ErrorKind, FsPath};
-use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
-use tokio::task::spawn_blocking;
 
 use super::{Copied, Run, drive, needs_recursive, several_need_directory};
 use crate::args::{CopyArgs, Global};
-use crate::local::{fs_path, local_error};
+use crate::local::{LocalFile, fs_path, local_error};
 use crate::output::Output;
 use crate::progress::Progress;
 
@@ -113,94 +109,9 @@ async fn download(
     while let Some(piece) = stream.try_next().await? {
         bytes += piece.len() as u64;
         progress.add(piece.len() as u64);
-        local = local.write(piece).await?;
+        local.write(piece).await?;
     }
     local.publish().await?;
     let read = reader.stats();
     Ok((to.to_string_lossy().into_owned(), Copied { bytes, read }))
-}
-
-/// A file under its temporary name; dropped before it is published, it is removed.
-struct LocalFile {
-    file: File,
-    temporary: PathBuf,
-    target: PathBuf,
-    published: bool,
-}
-
-impl LocalFile {
-    fn create(target: &Path) -> Result<Self, FsError> {
-        let name = target.file_name().unwrap_or_default().to_string_lossy();
-        let mark: u64 = rand::random();
-        // Long names would not fit with the mark, so only their head is kept.
-        let head: String = name.chars().take(40).collect();
-        let temporary = target.with_file_name(format!(".{head}.{mark:016x}.arustio-part"));
-        let file = File::create_new(&temporary).map_err(|e| local_error("write", target, &e))?;
-        Ok(Self {
-            file,
-            temporary,
-            target: target.to_owned(),
-            published: false,
-        })
-    }
-
-    async fn write(self, piece: Bytes) -> Result<Self, FsError> {
-        self.blocking(move |local| local.file.write_all(&piece))
-            .await
-    }
-
-    async fn publish(self) -> Result<(), FsError> {
-        let published = self
-            .blocking(|local| {
-                std::fs::rename(&local.temporary, &local.target)?;
-                local.published = true;
-                Ok(())
-            })
-            .await;
-        published.map(drop)
-    }
-
-    async fn blocking(
-        mut self,
-        work: impl FnOnce(&mut Self) -> io::Result<()> + Send + 'static,
-    ) -> Result<Self, FsError> {
-        let done = spawn_blocking(move || {
-            work(&mut self).map_err(|e| local_error("write", &self.target, &e))?;
-            Ok(self)
-        });
-        done.await.unwrap_or_else(|error| {
-            let message = format!("a worker ended early: {error}");
-            Err(FsError::new(ErrorKind::Internal, message))
-        })
-    }
-}
-
-impl Drop for LocalFile {
-    fn drop(&mut self) {
-        if !self.published {
-            // Best effort: there is nobody left to tell.
-            let _ = std::fs::remove_file(&self.temporary);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn an_unfinished_copy_leaves_nothing_behind() {
-        let folder = tempfile::tempdir().unwrap();
-        let target = folder.path().join("f");
-        let local = LocalFile::create(&target).unwrap();
-        let local = local.write(Bytes::from_static(b"half")).await.unwrap();
-        drop(local);
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
-
-        let local = LocalFile::create(&target).unwrap();
-        let local = local.write(Bytes::from_static(b"whole")).await.unwrap();
-        local.publish().await.unwrap();
-        assert_eq!(std::fs::read(&target).unwrap(), b"whole");
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
-    }
 }

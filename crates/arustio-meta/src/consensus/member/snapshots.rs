@@ -10,7 +10,7 @@ use super::Member;
 use crate::consensus::Notice;
 use crate::consensus::membership::Membership;
 use crate::consensus::peer::Peer;
-use crate::consensus::snapshot::{Shipment, SnapshotFolder, Workshop};
+use crate::consensus::snapshot::{Shipment, SnapshotFolder, StateCopy, Workshop};
 use crate::consensus::transport::Envelope;
 use crate::error::{FatalError, StoreError};
 use crate::state_machine::{LogPosition, StateMachine, StateMachineError};
@@ -27,7 +27,11 @@ pub(super) struct Snapshots {
     idle: u32,
     settling: bool,
     settled: Option<Result<(), StateMachineError>>,
+    /// One is made as soon as the state has settled.
+    making: bool,
     asked: Vec<Notice<LogPosition>>,
+    /// Want a copy of their own, which no other member is ever sent.
+    copies: Vec<Notice<StateCopy>>,
     received: Vec<(LogPosition, SnapshotFolder)>,
 }
 
@@ -41,7 +45,9 @@ impl Snapshots {
             idle: 0,
             settling: false,
             settled: None,
+            making: false,
             asked: Vec::new(),
+            copies: Vec::new(),
             received: Vec::new(),
         }
     }
@@ -49,6 +55,11 @@ impl Snapshots {
     /// Somebody wants one to be made.
     pub(super) fn ask(&mut self, notice: Notice<LogPosition>) {
         self.asked.push(notice);
+    }
+
+    /// Somebody wants a copy to look into.
+    pub(super) fn ask_for_copy(&mut self, notice: Notice<StateCopy>) {
+        self.copies.push(notice);
     }
 
     /// The workshop has answered.
@@ -95,19 +106,25 @@ impl Snapshots {
         for notice in self.asked.drain(..) {
             let _ = notice.send(Err(error.clone()));
         }
+        for notice in self.copies.drain(..) {
+            let _ = notice.send(Err(error.clone()));
+        }
     }
 
-    fn next_folder(&mut self) -> PathBuf {
+    fn next_folder(&mut self, name: &str) -> PathBuf {
         self.number += 1;
-        self.folder.join(format!("made-{}", self.number))
+        self.folder.join(format!("{name}-{}", self.number))
     }
 }
 
 impl<S: StateMachine> Member<S> {
-    /// Makes a snapshot where one is wanted: first the state settles, beside this thread.
+    /// Makes a snapshot or a copy where one is wanted: first the state settles, beside this
+    /// thread.
     pub(super) fn make_snapshot(&mut self) -> Result<(), FatalError> {
         let wanted = self.peer.take_wanted() || !self.snapshots.asked.is_empty();
-        if wanted && !self.snapshots.settling && self.snapshots.in_use().is_none() {
+        self.snapshots.making |= wanted && self.snapshots.in_use().is_none();
+        let due = self.snapshots.making || !self.snapshots.copies.is_empty();
+        if due && !self.snapshots.settling {
             self.snapshots.settling = true;
             if let Err(error) = self.snapshots.workshop.settle() {
                 self.snapshots.settled(Err(error));
@@ -117,11 +134,26 @@ impl<S: StateMachine> Member<S> {
             return Ok(());
         };
         self.snapshots.settling = false;
-        let path = self.snapshots.next_folder();
-        let made = settled.and_then(|()| self.machine.read().snapshot(&path));
-        let position = match made {
+        let making = mem::take(&mut self.snapshots.making);
+        // A full disk must not end a member that can do without a snapshot.
+        if let Err(error) = settled {
+            tracing::warn!("cannot make a snapshot: {error}");
+            let failed = StoreError::Query(Arc::new(error));
+            self.snapshots.end_all(&failed);
+            return Ok(());
+        }
+        self.make_copy();
+        match making {
+            true => self.make_settled(),
+            false => Ok(()),
+        }
+    }
+
+    fn make_settled(&mut self) -> Result<(), FatalError> {
+        let path = self.snapshots.next_folder("made");
+        let folder = Arc::new(SnapshotFolder::new(path));
+        let position = match self.machine.read().snapshot(folder.path()) {
             Ok(applied) => applied.position,
-            // A full disk must not end a member that can do without a snapshot.
             Err(error) => {
                 tracing::warn!("cannot make a snapshot: {error}");
                 let failed = StoreError::Query(Arc::new(error));
@@ -130,11 +162,32 @@ impl<S: StateMachine> Member<S> {
             }
         };
         tracing::info!(index = %position.index, "made a snapshot");
-        let folder = Arc::new(SnapshotFolder::new(path));
         self.snapshots.made = Some((position, folder));
         self.snapshots.idle = 0;
         self.peer.offer(Some(position));
         self.snapshot_made(position)
+    }
+
+    /// One copy serves everybody who waits for one.
+    fn make_copy(&mut self) {
+        let mut waiting = mem::take(&mut self.snapshots.copies);
+        waiting.retain(|notice| !notice.is_closed());
+        let Some(last) = waiting.pop() else {
+            return;
+        };
+        let path = self.snapshots.next_folder("copy");
+        let folder = Arc::new(SnapshotFolder::new(path));
+        let made = self.machine.read().snapshot(folder.path());
+        let copy = made.map(|applied| StateCopy { folder, applied });
+        let copy = copy.map_err(|error| {
+            tracing::warn!("cannot make a copy of the state: {error}");
+            StoreError::Query(Arc::new(error))
+        });
+        for notice in waiting {
+            let _ = notice.send(copy.clone());
+        }
+        // Nothing is kept here: the folder goes with the last reader, on his thread.
+        let _ = last.send(copy);
     }
 
     fn snapshot_made(&mut self, position: LogPosition) -> Result<(), FatalError> {
@@ -183,8 +236,7 @@ impl<S: StateMachine> Member<S> {
         tracing::info!(index = %position.index, "installed a snapshot");
         self.peer.installed(applied);
         self.applied = position.index;
-        self.checked = None;
-        self.check_asked = self.applied;
+        self.marks.replaced(self.applied);
         Ok(position.index)
     }
 }

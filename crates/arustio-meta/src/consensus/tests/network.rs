@@ -50,8 +50,8 @@ pub(super) struct World {
     pub(super) nodes: Vec<Node>,
     /// Does not hear and is not heard.
     pub(super) cut_off: Vec<usize>,
-    /// Found itself removed.
-    ended: Vec<usize>,
+    /// Found itself removed, or other than the leader.
+    pub(super) ended: Vec<usize>,
     pub(super) config: CheckedConfig,
     folder: tempfile::TempDir,
     staged: u64,
@@ -145,7 +145,7 @@ impl World {
         }
     }
 
-    /// Hands over an input; a member that finds itself removed is heard no more.
+    /// Hands over an input; a member that ends as it should is heard no more.
     fn hand(&mut self, at: usize, input: Input<u64>) {
         if self.ended.contains(&at) {
             return;
@@ -153,7 +153,7 @@ impl World {
         let member = &mut self.nodes[at].member;
         member.take(input);
         match member.run(self.now) {
-            Err(FatalError::Removed { .. }) => {
+            Err(FatalError::Removed { .. } | FatalError::Diverged { .. }) => {
                 self.ended.push(at);
                 self.cut_off.push(at);
             }

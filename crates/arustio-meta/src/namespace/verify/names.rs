@@ -33,7 +33,10 @@ impl Check<'_> {
             self.inode(id, &record);
             match &record {
                 InodeRecord::Dir(dir) => self.directory(id, dir),
-                InodeRecord::File(_) => Ok(()),
+                InodeRecord::File(_) => {
+                    self.report.files += 1;
+                    Ok(())
+                }
             }
         })?;
         self.given("inode", last, self.counters.inode);
