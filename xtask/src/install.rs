@@ -75,10 +75,7 @@ pub(crate) struct Uninstall {
 impl Uninstall {
     pub(crate) fn run(&self) -> Result<()> {
         let bin = bin_folder(self.prefix.as_deref())?;
-        let mut places: Vec<PathBuf> = PROGRAMS
-            .iter()
-            .map(|program| bin.join(program))
-            .collect();
+        let mut places: Vec<PathBuf> = PROGRAMS.iter().map(|program| bin.join(program)).collect();
         if self.purge {
             places.extend(purged_folders()?);
         }

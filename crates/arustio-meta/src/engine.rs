@@ -293,6 +293,14 @@ impl Batch {
         });
     }
 
+    /// Sets a key, or removes it.
+    pub fn set(&mut self, family: Family, key: Vec<u8>, value: Option<Vec<u8>>) {
+        match value {
+            Some(value) => self.put(family, key, value),
+            None => self.delete(family, key),
+        }
+    }
+
     /// Removes every key from `start` (included) to `end` (excluded).
     pub fn delete_range(
         &mut self,

@@ -52,7 +52,7 @@ use arustio_types::meta::{Answer, Query, RequestContext};
 use arustio_types::{ClusterId, ErrorKind, Incarnation, InodeId, LogIndex, MountId, Timestamp};
 
 use crate::engine::record::{Attributes, IdentityRecord, InodeRecord, Loaded, Record};
-use crate::engine::{Batch, Durability, Family, KvEngine, key};
+use crate::engine::{Durability, Family, KvEngine, key};
 use crate::error::StateMachineError;
 #[cfg(any(test, feature = "testing"))]
 use crate::mutation::Mutation;
@@ -77,6 +77,8 @@ pub struct Namespace {
     applied: Applied,
     identity: IdentityRecord,
     hash: StateHash,
+    /// Whether any path has settings: hardly any cluster has many, and every answer asks.
+    settings: bool,
     rules: Mutations,
 }
 
@@ -118,7 +120,10 @@ impl Namespace {
         let applied = txn.get(Family::Meta, key::APPLIED)?.unwrap_or_default();
         let identity = txn.get(Family::Meta, key::IDENTITY)?.ok_or_else(missing)?;
         let hash = StateHash::load(&*engine)?;
+        let settings = txn.has_settings()?;
+        drop(txn);
         Ok(Self {
+            settings,
             engine,
             applied,
             identity,
@@ -208,14 +213,10 @@ fn found(engine: &dyn KvEngine, identity: IdentityRecord) -> Read<()> {
         modified: Timestamp::default(),
     };
     let root = inode::new_dir(attributes, LogIndex::new(0), Loaded::Complete);
-    let mut batch = Batch::new();
-    batch.put(Family::Meta, key::IDENTITY, identity.encode());
-    batch.put(
-        Family::Inodes,
-        key::inode(InodeId::ROOT),
-        InodeRecord::Dir(root).encode(),
-    );
-    let (mut batch, hash) = StateHash::default().after(engine, batch)?;
+    let mut txn = Txn::new(engine);
+    txn.put(Family::Meta, key::IDENTITY.to_vec(), &identity);
+    txn.put_inode(InodeId::ROOT, &InodeRecord::Dir(root));
+    let (mut batch, hash) = StateHash::default().after(txn.into_changes()?);
     hash.store(&mut batch);
     engine.write(batch, Durability::Buffered)?;
     Ok(())
@@ -235,7 +236,7 @@ impl StateMachine for Namespace {
         let Some(last) = entries.last() else {
             return Ok(Vec::new());
         };
-        let mut txn = Txn::new(&*self.engine);
+        let mut txn = Txn::of_slice(&*self.engine).with_settings(self.settings);
         let mut outcomes = Vec::with_capacity(entries.len());
         for entry in entries {
             outcomes.push(self.apply_one(&mut txn, entry)?);
@@ -247,12 +248,14 @@ impl StateMachine for Namespace {
             position: last.position,
             time: last.time.max(self.applied.time),
         };
-        let (mut batch, hash) = self.hash.after(&*self.engine, txn.into_batch())?;
+        let settings = txn.has_settings()?;
+        let (mut batch, hash) = self.hash.after(txn.into_changes()?);
         hash.store(&mut batch);
         batch.put(Family::Meta, key::APPLIED, applied.encode());
         self.engine.write(batch, Durability::Buffered)?;
         self.applied = applied;
         self.hash = hash;
+        self.settings = settings;
         Ok(outcomes)
     }
 
@@ -262,7 +265,7 @@ impl StateMachine for Namespace {
 
     fn query(&self, query: Query) -> Result<Answer, StateMachineError> {
         let view = View {
-            txn: Txn::new(&*self.engine),
+            txn: Txn::new(&*self.engine).with_settings(self.settings),
             applied: self.applied,
             identity: self.identity,
         };

@@ -25,6 +25,8 @@ use crate::namespace::txn::{Read, Step, Txn};
 const TTL_MILLIS: std::ops::RangeInclusive<u64> = 1..=24 * 60 * 60 * 1_000;
 /// Requests of one session whose outcomes are kept at once.
 pub const MAX_UNACKED: u64 = 4_096;
+/// So many outcomes are forgotten by their numbers, more are searched.
+const FEW: u64 = 16;
 /// Expired sessions forgotten with each one that is opened.
 const SWEPT: usize = 16;
 
@@ -119,8 +121,15 @@ pub(crate) fn record(txn: &mut Txn<'_>, id: RequestId, outcome: &Outcome) {
     );
 }
 
-/// There are at most [`MAX_UNACKED`] of them.
+/// There are at most [`MAX_UNACKED`] of them. As a rule it is the last one or two, which
+/// are taken away without looking for them.
 fn forget_acknowledged(txn: &mut Txn<'_>, id: SessionId, from: u64, to: u64) -> Read<()> {
+    if to - from <= FEW {
+        for sequence in from..to {
+            txn.delete(Family::Sessions, key::outcome(id, sequence));
+        }
+        return Ok(());
+    }
     let (first, end) = (key::outcome(id, from), key::outcome(id, to));
     let mut doomed = Vec::new();
     let of_session = &first[..first.len() - 8];

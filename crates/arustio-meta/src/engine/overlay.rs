@@ -2,16 +2,20 @@
 //!
 //! Applying a slice of log entries is one engine batch, and a later entry must see what
 //! an earlier one of the same slice did. An overlay keeps the pending changes in ordered
-//! maps above the engine, answers reads from both, and ends as a [`Batch`].
+//! maps above the engine, answers reads from both, and ends as a [`Batch`]. It may remember
+//! what the engine answered: the commands of one slice read the same directories, and who
+//! ends it may want to know what each change replaces.
 //!
 //! Range deletes are not offered: the state machine deletes keys that it has read.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::{Bound, ControlFlow};
 
 use super::{Batch, Direction, EngineError, Family, KvEngine, Scan, Visit};
 
 type Pending = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+type Seen = HashMap<Vec<u8>, Option<Vec<u8>>>;
 
 /// What was pending for a key before a change: nothing, or a value or removal.
 type Before = (Family, Vec<u8>, Option<Option<Vec<u8>>>);
@@ -22,6 +26,8 @@ type Before = (Family, Vec<u8>, Option<Option<Vec<u8>>>);
 pub struct Overlay<'e> {
     engine: &'e dyn KvEngine,
     pending: BTreeMap<Family, Pending>,
+    /// What the engine answered, where that is remembered.
+    seen: Option<RefCell<BTreeMap<Family, Seen>>>,
     /// Changes since the savepoint, in order.
     journal: Vec<Before>,
 }
@@ -32,7 +38,17 @@ impl<'e> Overlay<'e> {
         Self {
             engine,
             pending: BTreeMap::new(),
+            seen: None,
             journal: Vec::new(),
+        }
+    }
+
+    /// The same; what the engine answers is asked once and kept. For a bounded number of
+    /// reads, while nobody else writes.
+    pub fn remembering(engine: &'e dyn KvEngine) -> Self {
+        Self {
+            seen: Some(RefCell::default()),
+            ..Self::new(engine)
         }
     }
 
@@ -40,8 +56,23 @@ impl<'e> Overlay<'e> {
     pub fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, EngineError> {
         match self.pending.get(&family).and_then(|map| map.get(key)) {
             Some(pending) => Ok(pending.clone()),
-            None => self.engine.get(family, key),
+            None => self.stored(family, key),
         }
+    }
+
+    /// The value of a key without pending changes.
+    fn stored(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, EngineError> {
+        let Some(seen) = &self.seen else {
+            return self.engine.get(family, key);
+        };
+        let mut seen = seen.borrow_mut();
+        let known = seen.entry(family).or_default();
+        if let Some(value) = known.get(key) {
+            return Ok(value.clone());
+        }
+        let value = self.engine.get(family, key)?;
+        known.insert(key.to_vec(), value.clone());
+        Ok(value)
     }
 
     /// The values of keys that ascend, in their order, pending changes included.
@@ -173,19 +204,66 @@ impl<'e> Overlay<'e> {
         self.pending.values().all(BTreeMap::is_empty)
     }
 
+    /// Every key that has another value now, with both values, in the order of families
+    /// and keys.
+    pub fn into_changes(self) -> Result<Vec<Change>, EngineError> {
+        let mut seen = self.seen.map(RefCell::into_inner).unwrap_or_default();
+        let mut changes = Vec::new();
+        for (family, pending) in self.pending {
+            let known = seen.remove(&family).unwrap_or_default();
+            changes_of(self.engine, family, pending, known, &mut changes)?;
+        }
+        Ok(changes)
+    }
+
     /// Every change, as one batch.
     pub fn into_batch(self) -> Batch {
         let mut batch = Batch::new();
         for (family, map) in self.pending {
-            for (key, value) in map {
-                match value {
-                    Some(value) => batch.put(family, key, value),
-                    None => batch.delete(family, key),
-                }
+            for (key, new) in map {
+                batch.set(family, key, new);
             }
         }
         batch
     }
+}
+
+/// A key and what it was and is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// Where.
+    pub family: Family,
+    /// Which.
+    pub key: Vec<u8>,
+    /// Before; `None` where there was nothing.
+    pub old: Option<Vec<u8>>,
+    /// After; `None` where there is nothing.
+    pub new: Option<Vec<u8>>,
+}
+
+fn changes_of(
+    engine: &dyn KvEngine,
+    family: Family,
+    pending: Pending,
+    mut known: Seen,
+    changes: &mut Vec<Change>,
+) -> Result<(), EngineError> {
+    let unknown = pending.keys().filter(|key| !known.contains_key(*key));
+    let unknown: Vec<Vec<u8>> = unknown.cloned().collect();
+    let values = engine.get_many(family, &unknown)?;
+    known.extend(unknown.into_iter().zip(values));
+    for (key, new) in pending {
+        let old = known.remove(&key).flatten();
+        if old != new {
+            changes.push(Change {
+                family,
+                key,
+                old,
+                new,
+            });
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -233,9 +311,47 @@ mod tests {
         overlay.delete(Family::Inodes, "e");
         overlay.put(Family::Inodes, "b", "4");
         overlay.rollback();
+        overlay.put(Family::Inodes, "e", "1");
         engine
             .write(overlay.into_batch(), Durability::Buffered)
             .unwrap();
         assert_eq!(keys(&Overlay::new(&engine), Scan::all()), "b2 c2 e1 f2 ");
+    }
+
+    #[test]
+    fn changes_are_told_with_what_they_replace() {
+        let engine = MemEngine::new(EngineKind::State);
+        let mut batch = Batch::new();
+        for key in ["a", "b", "c"] {
+            batch.put(Family::Inodes, key, "1");
+        }
+        engine.write(batch, Durability::Buffered).unwrap();
+        for mut overlay in [Overlay::new(&engine), Overlay::remembering(&engine)] {
+            assert_eq!(
+                overlay.get(Family::Inodes, b"b").unwrap(),
+                Some(b"1".to_vec())
+            );
+            overlay.put(Family::Inodes, "a", "1");
+            overlay.put(Family::Inodes, "b", "2");
+            overlay.delete(Family::Inodes, "c");
+            overlay.delete(Family::Inodes, "d");
+            overlay.put(Family::Dentries, "a", "3");
+            let told = overlay.into_changes().unwrap();
+            let text =
+                |value: &Option<Vec<u8>>| value.clone().map(|v| String::from_utf8(v).unwrap());
+            let told: Vec<_> = told
+                .iter()
+                .map(|change| (change.family, text(&change.old), text(&change.new)))
+                .collect();
+            let one = || Some("1".to_owned());
+            assert_eq!(
+                told,
+                [
+                    (Family::Dentries, None, Some("3".to_owned())),
+                    (Family::Inodes, one(), Some("2".to_owned())),
+                    (Family::Inodes, one(), None),
+                ]
+            );
+        }
     }
 }

@@ -20,7 +20,7 @@ pub(crate) fn own(txn: &Txn<'_>, path: &FsPath) -> Read<PathConf> {
 
 /// With everything that is inherited.
 pub(crate) fn effective(txn: &Txn<'_>, path: &FsPath) -> Read<PathConf> {
-    if !txn.any(Family::Settings, &[])? {
+    if !txn.has_settings()? {
         return Ok(PathConf::default());
     }
     let mut conf = PathConf::default();
@@ -32,7 +32,7 @@ pub(crate) fn effective(txn: &Txn<'_>, path: &FsPath) -> Read<PathConf> {
 
 /// Whether anything strictly below a path is set.
 pub(crate) fn any_below(txn: &Txn<'_>, path: &FsPath) -> Read<bool> {
-    txn.any(Family::Settings, below(path).as_bytes())
+    Ok(txn.has_settings()? && txn.any(Family::Settings, below(path).as_bytes())?)
 }
 
 fn below(path: &FsPath) -> String {

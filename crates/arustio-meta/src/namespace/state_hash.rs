@@ -6,10 +6,11 @@
 
 use std::fmt;
 
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::xxh3_128;
 
 use super::txn::Read;
-use crate::engine::{Batch, Family, KvEngine, Op, key};
+use crate::engine::overlay::Change;
+use crate::engine::{Batch, Family, KvEngine, key};
 use crate::error::StateMachineError;
 
 /// A sum over records.
@@ -47,34 +48,21 @@ impl StateHash {
         batch.put(Family::Meta, key::STATE_HASH, self.0.to_be_bytes());
     }
 
-    /// The sum after a batch of single changes, and the batch without what it would not
-    /// change.
-    pub(crate) fn after(self, engine: &dyn KvEngine, batch: Batch) -> Read<(Batch, Self)> {
+    /// The sum after these changes, and the batch that makes them.
+    pub(crate) fn after(self, changes: Vec<Change>) -> (Batch, Self) {
         let mut sum = self;
-        let mut needed = Batch::new();
-        for op in batch.into_ops() {
-            let (family, at, new) = match op {
-                Op::Put { family, key, value } => (family, key, Some(value)),
-                Op::Delete { family, key } => (family, key, None),
-                // The overlay that made this batch has no range deletes.
-                Op::DeleteRange { family, start, .. } => (family, start, None),
-            };
-            let old = engine.get(family, &at)?;
-            if old == new {
-                continue;
+        let mut batch = Batch::new();
+        for change in changes {
+            let (family, at) = (change.family, change.key);
+            if let Some(old) = &change.old {
+                sum.remove(family, &at, old);
             }
-            if let Some(old) = old {
-                sum.remove(family, &at, &old);
+            if let Some(new) = &change.new {
+                sum.add(family, &at, new);
             }
-            match new {
-                Some(value) => {
-                    sum.add(family, &at, &value);
-                    needed.put(family, at, value);
-                }
-                None => needed.delete(family, at),
-            }
+            batch.set(family, at, change.new);
         }
-        Ok((needed, sum))
+        (batch, sum)
     }
 
     /// Adds a record.
@@ -93,11 +81,12 @@ impl StateHash {
 }
 
 fn of_record(family: Family, at: &[u8], value: &[u8]) -> u128 {
-    let mut hash = Xxh3::new();
+    // In one piece: what a record has is short, and setting up a running sum costs more.
+    let mut record = Vec::with_capacity(32 + at.len() + value.len());
     for part in [family.name().as_bytes(), at] {
-        hash.update(&(part.len() as u64).to_be_bytes());
-        hash.update(part);
+        record.extend_from_slice(&(part.len() as u64).to_be_bytes());
+        record.extend_from_slice(part);
     }
-    hash.update(value);
-    hash.digest128()
+    record.extend_from_slice(value);
+    xxh3_128(&record)
 }

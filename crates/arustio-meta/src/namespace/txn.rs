@@ -12,8 +12,9 @@ use arustio_types::meta::intent::Intent;
 use arustio_types::meta::mount::MountEntry;
 use arustio_types::{EffectId, InodeId, IntentId, LogIndex, MountId, NodeId, SessionId};
 
+use crate::engine::overlay::Change;
 use crate::engine::record::{Counters, DentryRecord, InodeRecord, Record};
-use crate::engine::{Batch, EngineError, Family, KvEngine, Overlay, Scan, key, prefix_end};
+use crate::engine::{EngineError, Family, KvEngine, Overlay, Scan, key, prefix_end};
 use crate::error::StateMachineError;
 use crate::mutation::Mutations;
 
@@ -63,12 +64,23 @@ pub(crate) type Visit<'v> = dyn FnMut(&[u8], &[u8]) -> Read<ControlFlow<()>> + '
 #[derive(Debug)]
 pub(crate) struct Txn<'e> {
     overlay: Overlay<'e>,
+    /// Whether any path has settings, as long as that is known.
+    settings: Option<bool>,
 }
 
 impl<'e> Txn<'e> {
     pub(crate) fn new(engine: &'e dyn KvEngine) -> Self {
         Self {
             overlay: Overlay::new(engine),
+            settings: None,
+        }
+    }
+
+    /// For a slice of entries: what is read once is remembered.
+    pub(crate) fn of_slice(engine: &'e dyn KvEngine) -> Self {
+        Self {
+            overlay: Overlay::remembering(engine),
+            settings: None,
         }
     }
 
@@ -81,8 +93,22 @@ impl<'e> Txn<'e> {
         self.overlay.rollback();
     }
 
-    pub(crate) fn into_batch(self) -> Batch {
-        self.overlay.into_batch()
+    pub(crate) fn into_changes(self) -> Read<Vec<Change>> {
+        Ok(self.overlay.into_changes()?)
+    }
+
+    /// The same, where it is known already whether any path has settings.
+    pub(crate) fn with_settings(mut self, any: bool) -> Self {
+        self.settings = Some(any);
+        self
+    }
+
+    /// Whether any path has settings.
+    pub(crate) fn has_settings(&self) -> Read<bool> {
+        match self.settings {
+            Some(any) => Ok(any),
+            None => self.any(Family::Settings, &[]),
+        }
     }
 
     pub(crate) fn raw(&self, family: Family, at: &[u8]) -> Read<Option<Vec<u8>>> {
@@ -95,15 +121,23 @@ impl<'e> Txn<'e> {
     }
 
     pub(crate) fn put<R: Record>(&mut self, family: Family, at: Vec<u8>, record: &R) {
-        self.overlay.put(family, at, record.encode());
+        self.put_raw(family, at, record.encode());
     }
 
     pub(crate) fn put_raw(&mut self, family: Family, at: Vec<u8>, value: Vec<u8>) {
+        self.touch(family);
         self.overlay.put(family, at, value);
     }
 
     pub(crate) fn delete(&mut self, family: Family, at: Vec<u8>) {
+        self.touch(family);
         self.overlay.delete(family, at);
+    }
+
+    fn touch(&mut self, family: Family) {
+        if family == Family::Settings {
+            self.settings = None;
+        }
     }
 
     /// Visits every pair whose key starts with `prefix`, from `start` on.
