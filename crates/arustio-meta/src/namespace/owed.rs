@@ -18,9 +18,9 @@ use crate::error::StateMachineError;
 use crate::mutation::Mutation;
 use crate::session;
 
-/// Longest that an unanswered request is said to travel: the lease, and the 15 minutes
-/// after which S3 refuses a dated request.
-const MAX_UNANSWERED: Duration = Duration::from_secs(16 * 60);
+/// Longest that an unanswered request is said to travel: the lease, the 15 minutes after
+/// which S3 refuses a dated request, and what clocks may run apart, twice.
+const MAX_UNANSWERED: Duration = Duration::from_secs(20 * 60);
 
 // ---------- storing ----------
 
