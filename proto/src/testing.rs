@@ -13,7 +13,7 @@ use arustio_types::meta::command::{
     Refusal, WriteGrant,
 };
 use arustio_types::meta::credential::{Credential, SecretOptions};
-use arustio_types::meta::effect::{Effect, EffectKind};
+use arustio_types::meta::effect::{Effect, EffectKind, TreeRename};
 use arustio_types::meta::intent::Intent;
 use arustio_types::meta::merge::{KeyRange, Merge, MergeEntry, MergeKind, MergeReport};
 use arustio_types::meta::mount::{MountCapabilities, MountEntry, MountSpec, WriteType};
@@ -295,7 +295,7 @@ fn effect_kind() -> impl Strategy<Value = EffectKind> {
             (key(), key(), inode(), write_id()),
             (path(), path(), of(TEXT), any::<u64>()),
         )
-            .prop_map(|(first, second)| EffectKind::RenameTree {
+            .prop_map(|(first, second)| EffectKind::RenameTree(TreeRename {
                 from: first.0,
                 to: first.1,
                 root: first.2,
@@ -304,7 +304,7 @@ fn effect_kind() -> impl Strategy<Value = EffectKind> {
                 new_path: second.1,
                 after: second.2,
                 moved: second.3,
-            }),
+            })),
         (key(), inode(), write_id()).prop_map(|(key, dir, write_id)| EffectKind::PutMarker {
             key,
             dir,

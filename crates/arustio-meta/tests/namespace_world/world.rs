@@ -596,12 +596,10 @@ fn tell_effect(effect: &Effect) -> String {
                 write_id.get()
             )
         }
-        EffectKind::RenameTree {
-            from, to, after, ..
-        } => {
-            let after = after.as_ref();
+        EffectKind::RenameTree(tree) => {
+            let after = tree.after.as_ref();
             let after = after.map_or(String::new(), |after| format!(" after {after}"));
-            format!("rename-tree {from} to {to}{after}")
+            format!("rename-tree {} to {}{after}", tree.from, tree.to)
         }
         EffectKind::PutMarker { key, .. } => format!("marker {key}"),
     };
