@@ -118,8 +118,26 @@ async fn answer<T>(
 ) -> Result<Response<T>, Status> {
     let began = Instant::now();
     let result = work.await;
-    let failed = result.as_ref().err().map(|failure| failure.kind);
-    metrics.request(method, failed, began.elapsed());
+    metrics.request(method, kind_of(&result), began.elapsed());
+    respond(method, result)
+}
+
+/// As [`answer`], of a stream that is only answered at its end: it is counted and not timed.
+async fn answer_at_end<T>(
+    metrics: &Metrics,
+    method: &'static str,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<Response<T>, Status> {
+    let result = work.await;
+    metrics.ended(method, kind_of(&result));
+    respond(method, result)
+}
+
+fn kind_of<T>(result: &Result<T, Failure>) -> Option<ErrorKind> {
+    result.as_ref().err().map(|failure| failure.kind)
+}
+
+fn respond<T>(method: &'static str, result: Result<T, Failure>) -> Result<Response<T>, Status> {
     if let Err(failure) = &result {
         let level = failure.kind;
         tracing::debug!(method, kind = %level, "{failure}");
@@ -186,6 +204,25 @@ mod tests {
     use rustix::net::sockopt::{set_tcp_congestion, tcp_congestion};
 
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_that_lasts_is_counted_and_does_not_pass_for_a_slow_request() {
+        let metrics = Metrics::new();
+        let hour = || async {
+            tokio::time::sleep(Duration::from_secs(3_600)).await;
+            Ok(())
+        };
+        answer_at_end(&metrics, "lasts", hour()).await.unwrap();
+        answer(&metrics, "slow", hour()).await.unwrap();
+        let text = metrics.text().unwrap();
+        for counted in ["lasts", "slow"] {
+            let line =
+                format!("arustio_server_requests_total{{method=\"{counted}\",kind=\"ok\"}} 1");
+            assert!(text.contains(&line), "{text}");
+        }
+        assert!(text.contains("_seconds_count{method=\"slow\"} 1"), "{text}");
+        assert!(!text.contains("_seconds_count{method=\"lasts\"}"), "{text}");
+    }
 
     #[tokio::test]
     async fn clients_on_this_machine_are_answered_with_cubic() {
