@@ -333,9 +333,15 @@ pub struct UpdateMountArgs {
     /// Option of the UFS, key=value; given ones replace, others stay
     #[arg(short = 'o', value_name = "KEY=VALUE")]
     pub options: Vec<String>,
-    /// Refuse every change from now on
-    #[arg(long)]
-    pub readonly: bool,
+    /// Refuse every change from now on; with =false, allow them again
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub readonly: Option<bool>,
     /// The mount point
     pub path: OsString,
     /// The same UFS under another URI

@@ -306,6 +306,14 @@ async fn an_updated_mount_keeps_what_was_not_given_anew() {
     assert_eq!(house.run(&["fs", "cat", "/data/f"]).await.ok(), "content");
     let listed = house.run(&["fs", "list"]).await.ok();
     assert_eq!(listed, "s3://test-bucket on /data (ro)\n");
+    // A key that is replaced leaves the mount as it is.
+    let key = ["fs", "update-mount", "-o", "path_style=true", "/data"];
+    let updated = house.run(&key).await.ok();
+    assert!(updated.contains("(ro)"), "{updated}");
+    let writable = ["fs", "update-mount", "--readonly=false", "/data"];
+    let updated = house.run(&writable).await.ok();
+    assert_eq!(updated, "updated s3://test-bucket on /data (rw)\n");
+    house.put("/data/g", b"content").await;
     let wrong = "secret_access_key=env:NOT_THE_SECRET";
     let mut command = house.command();
     command.env("NOT_THE_SECRET", "something else");
