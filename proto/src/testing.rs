@@ -18,7 +18,7 @@ use arustio_types::meta::intent::Intent;
 use arustio_types::meta::merge::{KeyRange, Merge, MergeEntry, MergeKind, MergeReport};
 use arustio_types::meta::mount::{MountCapabilities, MountEntry, MountSpec, WriteType};
 use arustio_types::meta::query::{Absent, DetachedFile, Page, UsagePart};
-use arustio_types::meta::setting::{PathConf, SyncInterval};
+use arustio_types::meta::setting::{Origin, PathConf, SyncInterval};
 use arustio_types::meta::status::{FileKind, FileStatus, Persistence};
 use arustio_types::meta::sync::{SyncRequest, SyncTarget, SyncTurn};
 use arustio_types::meta::{Answer, Command, Consistency, Outcome, Query, RequestContext};
@@ -184,6 +184,10 @@ fn mount_entry() -> impl Strategy<Value = MountEntry> {
             spec,
         }
     })
+}
+
+fn origin() -> impl Strategy<Value = Origin> {
+    (TEXT, path()).prop_map(|(key, path)| Origin { key, path })
 }
 
 fn path_conf() -> impl Strategy<Value = PathConf> {
@@ -679,7 +683,13 @@ fn table_answer() -> impl Strategy<Value = Answer> {
         vec(mount_entry(), 0..3).prop_map(Answer::Mounts),
         (mount_entry(), secrets())
             .prop_map(|(entry, secrets)| Answer::OpenedMount { entry, secrets }),
-        (path_conf(), path_conf()).prop_map(|(own, effective)| Answer::Conf { own, effective }),
+        (path_conf(), path_conf(), vec(origin(), 0..3)).prop_map(|(own, effective, origins)| {
+            Answer::Conf {
+                own,
+                effective,
+                origins,
+            }
+        }),
         (vec(intent(), 0..3), effects(), any::<u64>(), of(owed())).prop_map(
             |(intents, effects, now, next)| Answer::Pending {
                 intents,

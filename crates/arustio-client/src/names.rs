@@ -175,7 +175,15 @@ impl Client {
     pub(crate) async fn path_conf(&self, path: &FsPath) -> Result<PathConfView> {
         let query = Query::Conf { path: path.clone() };
         match self.ask(query, Consistency::Linearizable).await? {
-            Answer::Conf { own, effective } => Ok(PathConfView { own, effective }),
+            Answer::Conf {
+                own,
+                effective,
+                origins,
+            } => Ok(PathConfView {
+                own,
+                effective,
+                origins,
+            }),
             other => Err(unexpected("asking for settings", &other)),
         }
     }

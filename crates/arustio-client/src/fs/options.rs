@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use arustio_types::meta::mount::{MountCapabilities, MountEntry, WriteType};
-use arustio_types::meta::setting::PathConf;
+use arustio_types::meta::setting::{Origin, PathConf};
 use arustio_types::{BlockSize, FsPath};
 
 /// How to open a file for reading.
@@ -160,6 +160,16 @@ pub struct PathConfView {
     pub own: PathConf,
     /// With everything inherited.
     pub effective: PathConf,
+    /// Where each of those was set; what is not named here is a default.
+    pub origins: Vec<Origin>,
+}
+
+impl PathConfView {
+    /// The path on which the value of a canonical key was set; `None` for a default.
+    pub fn origin(&self, key: &str) -> Option<&FsPath> {
+        let origin = self.origins.iter().find(|origin| origin.key == key);
+        origin.map(|origin| &origin.path)
+    }
 }
 
 /// How far to look.

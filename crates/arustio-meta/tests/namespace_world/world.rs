@@ -25,7 +25,7 @@ use arustio_types::meta::credential::Credential;
 use arustio_types::meta::effect::{Effect, EffectKind};
 use arustio_types::meta::merge::{KeyRange, Merge, MergeEntry, MergeKind};
 use arustio_types::meta::mount::{MountCapabilities, MountSpec};
-use arustio_types::meta::setting::PathConf;
+use arustio_types::meta::setting::{Origin, PathConf};
 use arustio_types::meta::{Answer, Command, FileKind, FileStatus, Outcome, Query, RequestContext};
 use arustio_types::{
     ClusterId, ContentId, EffectId, FsPath, Incarnation, InodeId, IntentId, LogIndex,
@@ -758,12 +758,18 @@ fn tell_answer(answer: &Answer) -> String {
             });
             lines(files.chain(next.iter().map(|next| format!("more after {next}"))))
         }
-        Answer::Conf { own, effective } => {
-            format!(
+        Answer::Conf {
+            own,
+            effective,
+            origins,
+        } => {
+            let told = format!(
                 "own {:?}, effective {:?}",
                 own.entries(),
                 effective.entries()
-            )
+            );
+            let from = |origin: &Origin| format!("{} from {}", origin.key, origin.path);
+            lines([told].into_iter().chain(origins.iter().map(from)))
         }
         Answer::Usage(part) => {
             let unloaded = part.unloaded.iter().map(|dir| format!("not loaded: {dir}"));

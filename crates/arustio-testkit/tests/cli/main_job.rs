@@ -204,7 +204,10 @@ async fn settings_of_a_path_are_inherited_and_the_data_survives_their_change() {
         .await
         .ok();
     let conf = house.run(&["fs", "get-conf", "/data/d"]).await.ok();
-    assert!(conf.contains("block.size=1MiB (inherited)"), "{conf}");
+    assert!(
+        conf.contains("block.size=1MiB (inherited from /data)"),
+        "{conf}"
+    );
     assert!(conf.contains("sync.interval=1m (default)"), "{conf}");
     let back = house.path("back");
     house
@@ -216,6 +219,13 @@ async fn settings_of_a_path_are_inherited_and_the_data_survives_their_change() {
         .run(&["fs", "set-conf", "/data", "--unset", "block.size"])
         .await
         .ok();
+    let own = house.run(&["fs", "get-conf", "/data"]).await.ok();
+    assert!(own.contains("write.type=THROUGH (set here)"), "{own}");
+    let json = ["fs", "get-conf", "--json", "/data/d", "write.type"];
+    let line = house.run(&json).await.ok();
+    let value: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(value["origin"], "inherited");
+    assert_eq!(value["from"], "/data");
     let size = house
         .run(&["fs", "get-conf", "/data", "block.size"])
         .await
