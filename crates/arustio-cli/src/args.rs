@@ -102,6 +102,9 @@ pub enum FsCommand {
     Ls(LsArgs),
     /// Everything known of a name
     Stat {
+        /// Take what the nearest metadata server knows; it may be old, and the UFS is not asked
+        #[arg(long)]
+        stale_ok: bool,
         /// Names
         #[arg(required = true)]
         paths: Vec<OsString>,
@@ -243,6 +246,9 @@ pub enum FsCommand {
         /// Sizes for people
         #[arg(short = 'h', long)]
         human: bool,
+        /// Take what the nearest metadata server knows; it may be old, and the UFS is not asked
+        #[arg(long)]
+        stale_ok: bool,
         /// Print help
         #[arg(long, action = clap::ArgAction::Help)]
         help: Option<bool>,
@@ -252,6 +258,9 @@ pub enum FsCommand {
     },
     /// Count files, directories and bytes
     Count {
+        /// Take what the nearest metadata server knows; it may be old, and the UFS is not asked
+        #[arg(long)]
+        stale_ok: bool,
         /// Names
         #[arg(required = true)]
         paths: Vec<OsString>,
@@ -363,6 +372,9 @@ pub struct LsArgs {
     /// Print help
     #[arg(long, action = clap::ArgAction::Help)]
     pub help: Option<bool>,
+    /// Take what the nearest metadata server knows; it may be old, and the UFS is not asked
+    #[arg(long)]
+    pub stale_ok: bool,
     /// Order; without it entries stream in name order
     #[arg(long, value_enum)]
     pub sort: Option<SortKey>,

@@ -41,6 +41,16 @@ pub(crate) enum Knowledge {
     Now,
 }
 
+impl Knowledge {
+    /// How new the metadata service's answer has to be.
+    pub(crate) fn consistency(self) -> Consistency {
+        match self {
+            Self::Stale => Consistency::Stale,
+            Self::Fresh | Self::Now => Consistency::Linearizable,
+        }
+    }
+}
+
 impl Client {
     /// What stands under a name.
     pub(crate) async fn stat(&self, path: &FsPath, knowledge: Knowledge) -> Result<FileStatus> {

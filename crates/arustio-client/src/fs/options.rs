@@ -42,6 +42,9 @@ pub struct StatOptions {
 pub struct ListOptions {
     /// Everything below as well, each directory before its entries.
     pub recursive: bool,
+    /// Accept what the nearest metadata server knows, however old; the under file system
+    /// is not asked, not even for a directory of which nothing is known yet.
+    pub stale_ok: bool,
 }
 
 /// How to make a directory.
@@ -241,7 +244,11 @@ impl PendingKind {
 
 /// How to count.
 #[derive(Debug, Clone, Default)]
-pub struct UsageOptions {}
+pub struct UsageOptions {
+    /// Accept what the nearest metadata server knows, however old; what the under file
+    /// system holds in directories that were never listed is not counted.
+    pub stale_ok: bool,
+}
 
 /// What lies at and below a path.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

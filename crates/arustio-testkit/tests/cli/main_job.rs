@@ -1,6 +1,6 @@
 //! The main job, and what the verbs print.
 
-use arustio_testkit::s3::{Operation, Profile};
+use arustio_testkit::s3::{FaultAction, FaultRule, Operation, Profile};
 
 use super::house::{BUCKET, House};
 
@@ -246,6 +246,35 @@ async fn r3_a_change_in_the_bucket_is_seen_at_once_after_a_sync() {
     house.s3.backdoor().delete(BUCKET, "d/f");
     house.run(&["fs", "sync", "/data/d"]).await.ok();
     assert_eq!(house.run(&["fs", "ls", "/data/d"]).await.ok(), "g\n");
+}
+
+#[tokio::test]
+async fn n1_stale_ok_shows_what_is_known_and_asks_the_bucket_nothing() {
+    let house = House::mounted().await;
+    house.put("/data/d/f", b"12345").await;
+    house.run(&["fs", "ls", "-R", "/data"]).await.ok();
+    house.s3.backdoor().put(BUCKET, "d/new", "67");
+    house.s3.backdoor().put(BUCKET, "e/new", "89");
+    let asked = house.s3.faults().add(FaultRule::new(FaultAction::SlowDown));
+    let run = async |verb, path| house.run(&["fs", verb, "--stale-ok", path]).await;
+    assert_eq!(run("ls", "/data").await.ok(), "d/\n");
+    assert_eq!(run("ls", "/data/d").await.ok(), "f\n");
+    let status = run("stat", "/data/d/f").await.ok();
+    assert!(status.contains("size: 5\n"), "{status}");
+    assert_eq!(run("du", "/data").await.ok(), "5\t/data/d\n5\t/data\n");
+    let counted = run("count", "/data").await.ok();
+    assert!(counted.contains("1 files"), "{counted}");
+    run("stat", "/data/d/new")
+        .await
+        .fails("NotFound", 3, &["/data/d/new"]);
+    run("ls", "/data/e")
+        .await
+        .fails("NotFound", 3, &["/data/e"]);
+    assert_eq!(house.s3.faults().hits(asked), 0);
+    house.s3.faults().clear();
+    house.run(&["fs", "sync", "-r", "/data"]).await.ok();
+    assert_eq!(run("ls", "/data/d").await.ok(), "f\nnew\n");
+    assert_eq!(run("ls", "/data/e").await.ok(), "new\n");
 }
 
 #[tokio::test]
