@@ -21,17 +21,10 @@ use wire::echo_client::EchoClient;
 use wire::echo_server::{Echo as Service, EchoServer};
 use wire::{EchoRequest, EchoResponse};
 
-#[allow(
-    missing_docs,
-    unreachable_pub,
-    unused_qualifications,
-    clippy::all,
-    clippy::allow_attributes_without_reason,
-    clippy::clone_on_ref_ptr,
-    reason = "generated code"
-)]
-mod wire {
-    tonic::include_proto!("arustio.bench.v1");
+arustio_proto::generated! {
+    mod wire {
+        tonic::include_proto!("arustio.bench.v1");
+    }
 }
 
 /// Largest answer.

@@ -17,17 +17,10 @@ use crate::load::{self, Shape};
 use wire::kv_client::KvClient;
 use wire::{PutRequest, RangeRequest};
 
-#[allow(
-    missing_docs,
-    unreachable_pub,
-    unused_qualifications,
-    clippy::all,
-    clippy::allow_attributes_without_reason,
-    clippy::clone_on_ref_ptr,
-    reason = "generated code"
-)]
-mod wire {
-    tonic::include_proto!("etcdserverpb");
+arustio_proto::generated! {
+    mod wire {
+        tonic::include_proto!("etcdserverpb");
+    }
 }
 
 /// How long it may take to elect itself.

@@ -18,9 +18,10 @@ pub mod failure;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
-/// Generated code of one package: documented by the comments of its `.proto` file.
-macro_rules! package {
-    ($(#[$doc:meta])* $name:ident) => {
+/// A module of generated code, on which the lints of the house are not used.
+#[macro_export]
+macro_rules! generated {
+    ($(#[$doc:meta])* $visible:vis mod $name:ident { $($code:item)* }) => {
         $(#[$doc])*
         #[allow(
             missing_docs,
@@ -33,10 +34,20 @@ macro_rules! package {
             clippy::unwrap_used,
             reason = "generated code"
         )]
-        pub mod $name {
-            /// The first version, and the only one so far.
-            pub mod v1 {
-                include!(concat!(env!("OUT_DIR"), "/arustio.", stringify!($name), ".v1.rs"));
+        $visible mod $name { $($code)* }
+    };
+}
+
+/// One package: documented by the comments of its `.proto` file.
+macro_rules! package {
+    ($(#[$doc:meta])* $name:ident) => {
+        generated! {
+            $(#[$doc])*
+            pub mod $name {
+                /// The first version, and the only one so far.
+                pub mod v1 {
+                    include!(concat!(env!("OUT_DIR"), "/arustio.", stringify!($name), ".v1.rs"));
+                }
             }
         }
     };

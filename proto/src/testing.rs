@@ -13,12 +13,12 @@ use arustio_types::meta::command::{
     Refusal, WriteGrant,
 };
 use arustio_types::meta::credential::{Credential, SecretOptions};
-use arustio_types::meta::effect::{Effect, EffectKind};
+use arustio_types::meta::effect::{Effect, EffectKind, TreeRename};
 use arustio_types::meta::intent::Intent;
 use arustio_types::meta::merge::{KeyRange, Merge, MergeEntry, MergeKind, MergeReport};
 use arustio_types::meta::mount::{MountCapabilities, MountEntry, MountSpec, WriteType};
 use arustio_types::meta::query::{Absent, DetachedFile, Page, UsagePart};
-use arustio_types::meta::setting::{PathConf, SyncInterval};
+use arustio_types::meta::setting::{Origin, PathConf, SyncInterval};
 use arustio_types::meta::status::{FileKind, FileStatus, Persistence};
 use arustio_types::meta::sync::{SyncRequest, SyncTarget, SyncTurn};
 use arustio_types::meta::{Answer, Command, Consistency, Outcome, Query, RequestContext};
@@ -186,6 +186,10 @@ fn mount_entry() -> impl Strategy<Value = MountEntry> {
     })
 }
 
+fn origin() -> impl Strategy<Value = Origin> {
+    (TEXT, path()).prop_map(|(key, path)| Origin { key, path })
+}
+
 fn path_conf() -> impl Strategy<Value = PathConf> {
     let interval = prop_oneof![
         duration().prop_map(SyncInterval::Every),
@@ -295,7 +299,7 @@ fn effect_kind() -> impl Strategy<Value = EffectKind> {
             (key(), key(), inode(), write_id()),
             (path(), path(), of(TEXT), any::<u64>()),
         )
-            .prop_map(|(first, second)| EffectKind::RenameTree {
+            .prop_map(|(first, second)| EffectKind::RenameTree(TreeRename {
                 from: first.0,
                 to: first.1,
                 root: first.2,
@@ -304,7 +308,7 @@ fn effect_kind() -> impl Strategy<Value = EffectKind> {
                 new_path: second.1,
                 after: second.2,
                 moved: second.3,
-            }),
+            })),
         (key(), inode(), write_id()).prop_map(|(key, dir, write_id)| EffectKind::PutMarker {
             key,
             dir,
@@ -679,7 +683,13 @@ fn table_answer() -> impl Strategy<Value = Answer> {
         vec(mount_entry(), 0..3).prop_map(Answer::Mounts),
         (mount_entry(), secrets())
             .prop_map(|(entry, secrets)| Answer::OpenedMount { entry, secrets }),
-        (path_conf(), path_conf()).prop_map(|(own, effective)| Answer::Conf { own, effective }),
+        (path_conf(), path_conf(), vec(origin(), 0..3)).prop_map(|(own, effective, origins)| {
+            Answer::Conf {
+                own,
+                effective,
+                origins,
+            }
+        }),
         (vec(intent(), 0..3), effects(), any::<u64>(), of(owed())).prop_map(
             |(intents, effects, now, next)| Answer::Pending {
                 intents,

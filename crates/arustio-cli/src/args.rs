@@ -102,6 +102,9 @@ pub enum FsCommand {
     Ls(LsArgs),
     /// Everything known of a name
     Stat {
+        /// Take what the nearest metadata server knows; it may be old, and the UFS is not asked
+        #[arg(long)]
+        stale_ok: bool,
         /// Names
         #[arg(required = true)]
         paths: Vec<OsString>,
@@ -243,6 +246,9 @@ pub enum FsCommand {
         /// Sizes for people
         #[arg(short = 'h', long)]
         human: bool,
+        /// Take what the nearest metadata server knows; it may be old, and the UFS is not asked
+        #[arg(long)]
+        stale_ok: bool,
         /// Print help
         #[arg(long, action = clap::ArgAction::Help)]
         help: Option<bool>,
@@ -252,6 +258,9 @@ pub enum FsCommand {
     },
     /// Count files, directories and bytes
     Count {
+        /// Take what the nearest metadata server knows; it may be old, and the UFS is not asked
+        #[arg(long)]
+        stale_ok: bool,
         /// Names
         #[arg(required = true)]
         paths: Vec<OsString>,
@@ -333,9 +342,15 @@ pub struct UpdateMountArgs {
     /// Option of the UFS, key=value; given ones replace, others stay
     #[arg(short = 'o', value_name = "KEY=VALUE")]
     pub options: Vec<String>,
-    /// Refuse every change from now on
-    #[arg(long)]
-    pub readonly: bool,
+    /// Refuse every change from now on; with =false, allow them again
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub readonly: Option<bool>,
     /// The mount point
     pub path: OsString,
     /// The same UFS under another URI
@@ -357,6 +372,9 @@ pub struct LsArgs {
     /// Print help
     #[arg(long, action = clap::ArgAction::Help)]
     pub help: Option<bool>,
+    /// Take what the nearest metadata server knows; it may be old, and the UFS is not asked
+    #[arg(long)]
+    pub stale_ok: bool,
     /// Order; without it entries stream in name order
     #[arg(long, value_enum)]
     pub sort: Option<SortKey>,

@@ -38,7 +38,7 @@ pub(crate) async fn fs(
             path: Some(path),
         } => names::list(fs, &mut out, &path, v).await,
         FsCommand::Ls(args) => names::ls(fs, &mut out, args).await,
-        FsCommand::Stat { paths } => names::stat(fs, &mut out, &paths).await,
+        FsCommand::Stat { stale_ok, paths } => names::stat(fs, &mut out, &paths, stale_ok).await,
         FsCommand::Free { paths } => names::free(fs, &mut out, &paths).await,
         FsCommand::Mkdir { parents, paths } => names::mkdir(fs, &paths, parents).await,
         FsCommand::Touch { paths } => names::touch(fs, &paths).await,
@@ -74,10 +74,18 @@ pub(crate) async fn fs(
         FsCommand::Du {
             summary,
             human,
+            stale_ok,
             paths,
             ..
-        } => names::du(fs, &mut out, &paths, summary, human).await,
-        FsCommand::Count { paths } => names::count(fs, &mut out, &paths).await,
+        } => {
+            let look = names::DiskUse {
+                summary,
+                human,
+                stale_ok,
+            };
+            names::du(fs, &mut out, &paths, look).await
+        }
+        FsCommand::Count { stale_ok, paths } => names::count(fs, &mut out, &paths, stale_ok).await,
         FsCommand::Cat { v, paths } => bytes::cat(fs, &mut out, &paths, v).await,
         FsCommand::Head { bytes, path } => bytes::head(fs, &mut out, &path, &bytes).await,
         FsCommand::Tail { bytes, path } => bytes::tail(fs, &mut out, &path, &bytes).await,

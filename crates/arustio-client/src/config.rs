@@ -10,6 +10,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{FsError, Result};
 
+/// After this S3 refuses a dated request, so that none can be later; the service takes no
+/// longer wait than one for this.
+const LONGEST_LATE: Duration = Duration::from_secs(15 * 60);
+
 /// Settings of a client.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -25,7 +29,8 @@ pub struct ClientConfig {
     /// Time without renewal after which the session, and with it every lease, is over.
     #[serde(with = "arustio_types::unit::duration")]
     pub session_ttl: Duration,
-    /// Added to the deadline of an unanswered request before it is taken for dead (P5).
+    /// Added to the deadline of an unanswered request before it is taken for dead (P5); at
+    /// most 15 minutes.
     #[serde(with = "arustio_types::unit::duration")]
     pub late_request: Duration,
     /// How long an operation waits for what others owe on its keys (P2).
@@ -163,6 +168,9 @@ impl ClientConfig {
         };
         if self.session_ttl < Duration::from_secs(1) {
             return refuse("session_ttl must be at least 1s");
+        }
+        if self.late_request > LONGEST_LATE {
+            return refuse("late_request must be at most 15m: S3 refuses what is dated earlier");
         }
         if !self.read.min_fetch.get().is_power_of_two() {
             return refuse("read.min_fetch must be a power of two");

@@ -161,8 +161,8 @@ impl FileSystem for ArustioFileSystem {
         Ok(items.into_iter().map(|owed| owed.item).collect())
     }
 
-    async fn usage(&self, path: &FsPath, _: UsageOptions) -> Result<Usage> {
-        let usage = self.0.usage(path).await;
+    async fn usage(&self, path: &FsPath, options: UsageOptions) -> Result<Usage> {
+        let usage = self.0.usage(path, options).await;
         usage.map_err(|error| error.at(path).during("count"))
     }
 
@@ -192,7 +192,13 @@ impl ArustioFileSystem {
         {
             summary.unreachable = self.0.remove_blocks(BlockSelector::Mount(mount)).await;
         }
-        let mut entries = self.0.list(path.clone(), ListOptions { recursive: true });
+        let mut entries = self.0.list(
+            path.clone(),
+            ListOptions {
+                recursive: true,
+                ..ListOptions::default()
+            },
+        );
         while let Some(entry) = entries.next().await {
             let Some(content) = entry?.content else {
                 continue;

@@ -19,10 +19,10 @@ use arustio_types::meta::command::Owed;
 use arustio_types::meta::{Command, Outcome};
 use parking_lot::Mutex;
 use tokio::sync::watch;
-use tokio::time::Instant;
 
 use crate::client::Client;
 use crate::error::Result;
+pub(crate) use crate::metadata::session::Sent;
 
 /// How long a small mutating request to a store may live.
 pub(crate) const SMALL_REQUEST: Duration = Duration::from_secs(20);
@@ -76,30 +76,7 @@ impl Drop for RunningGuard {
     }
 }
 
-/// The last moment at which a request that was sent may still be carried out.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Sent {
-    pub(crate) at: Instant,
-    pub(crate) deadline: Duration,
-}
-
-impl Sent {
-    /// A request that is sent now.
-    pub(crate) fn now(deadline: Duration) -> Self {
-        Self {
-            at: Instant::now(),
-            deadline,
-        }
-    }
-}
-
 impl Client {
-    /// How long a request that was sent may still be carried out from now.
-    pub(crate) fn still_open(&self, sent: Sent) -> Duration {
-        let until = sent.at + self.sessions.expiry(sent.deadline);
-        until.saturating_duration_since(Instant::now())
-    }
-
     /// Records that a request got no answer and may still be carried out.
     pub(crate) async fn note_unanswered(
         &self,
@@ -107,7 +84,7 @@ impl Client {
         owed: Owed,
         sent: Sent,
     ) -> Result<()> {
-        let at_most = self.still_open(sent);
+        let at_most = self.sessions.still_open(sent);
         let note = Command::NoteUnanswered { owed, at_most };
         // Superseded: whoever took over waits for the lease under which it was sent.
         self.sessions.propose_in(session, note).await.map(|_| ())
@@ -123,11 +100,11 @@ impl Client {
         what: &str,
     ) -> Result<()> {
         self.note_unanswered(session, owed, sent).await?;
-        let seconds = self.still_open(sent).as_secs() + 1;
+        let seconds = self.sessions.still_open(sent).as_secs() + 1;
         (self.notice)(&format!(
             "waiting for an unanswered request on {what}, at most {seconds} s"
         ));
-        tokio::time::sleep_until(sent.at + self.sessions.expiry(sent.deadline)).await;
+        tokio::time::sleep_until(self.sessions.expired_at(sent)).await;
         Ok(())
     }
 

@@ -38,7 +38,7 @@ mod job;
 pub mod metadata;
 mod mount;
 mod names;
-mod net;
+pub mod net;
 pub mod read;
 mod resolve;
 mod sync;

@@ -5,6 +5,7 @@
 //! are inside an implementation and invisible to callers. What a session and its leases
 //! are is decided one level up, in `session`; what a command has to prove, in `command`.
 
+pub(crate) mod drift;
 pub(crate) mod remote;
 pub(crate) mod route;
 mod servers;

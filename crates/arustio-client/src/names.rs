@@ -41,6 +41,16 @@ pub(crate) enum Knowledge {
     Now,
 }
 
+impl Knowledge {
+    /// How new the metadata service's answer has to be.
+    pub(crate) fn consistency(self) -> Consistency {
+        match self {
+            Self::Stale => Consistency::Stale,
+            Self::Fresh | Self::Now => Consistency::Linearizable,
+        }
+    }
+}
+
 impl Client {
     /// What stands under a name.
     pub(crate) async fn stat(&self, path: &FsPath, knowledge: Knowledge) -> Result<FileStatus> {
@@ -175,7 +185,15 @@ impl Client {
     pub(crate) async fn path_conf(&self, path: &FsPath) -> Result<PathConfView> {
         let query = Query::Conf { path: path.clone() };
         match self.ask(query, Consistency::Linearizable).await? {
-            Answer::Conf { own, effective } => Ok(PathConfView { own, effective }),
+            Answer::Conf {
+                own,
+                effective,
+                origins,
+            } => Ok(PathConfView {
+                own,
+                effective,
+                origins,
+            }),
             other => Err(unexpected("asking for settings", &other)),
         }
     }

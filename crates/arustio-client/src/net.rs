@@ -1,19 +1,40 @@
-//! Connections to our own servers.
+//! Connections to and between our own servers.
 //!
 //! One thing differs from the library's default: a peer on this machine is spoken to with
-//! the cubic congestion control. A machine's default may be BBR, which paces, and pacing
-//! halves the rate of loopback. It is not a setting: where it cannot be set nothing is lost.
+//! the cubic congestion control, from both ends. A machine's default may be BBR, which
+//! paces, and pacing halves the rate of loopback. It is not a setting: where it cannot be
+//! set nothing is lost.
 
 use std::io;
 
 use http::Uri;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{Channel, Endpoint, Error};
 
 /// A connection that is made when it is first used, and again after it was lost.
 pub(crate) fn channel(endpoint: &Endpoint) -> Channel {
     endpoint.connect_with_connector_lazy(tower::service_fn(connect))
+}
+
+/// A connection that is made now, within the time that the endpoint gives it.
+///
+/// # Errors
+///
+/// Why it could not be made; nothing was sent.
+pub async fn channel_now(endpoint: &Endpoint) -> Result<Channel, Error> {
+    let connector = tower::service_fn(connect);
+    endpoint.connect_with_connector(connector).await
+}
+
+/// Speaks to a peer on this machine with the cubic congestion control; other peers are
+/// left with the machine's default.
+pub fn spare_loopback(stream: &TcpStream) {
+    let peer = stream.peer_addr();
+    if peer.is_ok_and(|peer| peer.ip().to_canonical().is_loopback()) {
+        // Where it is not to be had the machine's default will do.
+        let _ = rustix::net::sockopt::set_tcp_congestion(stream, "cubic");
+    }
 }
 
 async fn connect(uri: Uri) -> io::Result<TokioIo<TcpStream>> {
@@ -26,9 +47,37 @@ async fn connect(uri: Uri) -> io::Result<TokioIo<TcpStream>> {
     let found = found.map_err(|error| io::Error::new(io::ErrorKind::HostUnreachable, error))?;
     let stream = TcpStream::connect(found.collect::<Vec<_>>().as_slice()).await?;
     stream.set_nodelay(true)?;
-    if stream.peer_addr()?.ip().is_loopback() {
-        // Where it is not to be had the machine's default will do.
-        let _ = rustix::net::sockopt::set_tcp_congestion(&stream, "cubic");
-    }
+    spare_loopback(&stream);
     Ok(TokioIo::new(stream))
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::net::sockopt::{set_tcp_congestion, tcp_congestion};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_peer_on_this_machine_is_spoken_to_with_cubic() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let Ok(listener) = TcpListener::bind(address).await else {
+                // A machine without IPv6.
+                continue;
+            };
+            if set_tcp_congestion(&listener, "cubic").is_err() {
+                // Not to be had here: nothing is asked of the machine's default.
+                return;
+            }
+            // Every kernel has this one, and lets everybody use it.
+            set_tcp_congestion(&listener, "reno").unwrap();
+            let uri = format!("http://{}", listener.local_addr().unwrap());
+            let (made, accepted) = tokio::join!(connect(uri.parse().unwrap()), listener.accept());
+            let (made, (accepted, _)) = (made.unwrap().into_inner(), accepted.unwrap());
+            assert_eq!(tcp_congestion(&made).unwrap(), "cubic");
+            assert_eq!(tcp_congestion(&accepted).unwrap(), "reno");
+            spare_loopback(&accepted);
+            assert_eq!(tcp_congestion(&accepted).unwrap(), "cubic");
+        }
+    }
 }

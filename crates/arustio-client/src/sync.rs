@@ -201,7 +201,7 @@ impl Client {
 
     /// Status and position of a directory in one question.
     pub(crate) async fn look_dir(&self, dir: &FsPath) -> Result<LookDir> {
-        let page = self.page(dir, None, 1).await?;
+        let page = self.page(dir, None, 1, Consistency::Linearizable).await?;
         let mount = page.dir.mount.ok_or_else(|| outside(dir))?;
         Ok(LookDir {
             path: dir.clone(),
@@ -219,13 +219,14 @@ impl Client {
         dir: &FsPath,
         after: Option<String>,
         limit: usize,
+        consistency: Consistency,
     ) -> Result<Page> {
         let query = Query::List {
             path: dir.clone(),
             after,
             limit,
         };
-        match self.ask(query, Consistency::Linearizable).await? {
+        match self.ask(query, consistency).await? {
             Answer::Page(page) => Ok(page),
             Answer::Absent(_) => Err(crate::names::not_found(dir)),
             other => Err(unexpected("listing a directory", &other)),

@@ -40,6 +40,8 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::{oneshot, watch};
 
 mod actor;
+#[cfg(feature = "bench-internals")]
+pub mod bench;
 mod codec;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) mod inside;

@@ -9,6 +9,9 @@
 //! waited and wants a look at least as new as its own question adds the time it waited to
 //! the age that will do.
 //!
+//! Tickets are drawn at random: what a client reports late, to the server that leads now
+//! about a turn that another one gave it, must not end somebody else's turn.
+//!
 //! The caller brings the time: a monotonic one for ages, a wall clock for people.
 
 use std::collections::{BTreeMap, HashMap};
@@ -17,6 +20,8 @@ use std::time::Duration;
 use arustio_types::meta::sync::{SyncRequest, SyncTarget, SyncTurn};
 use arustio_types::{InodeId, LogIndex, Timestamp};
 use parking_lot::Mutex;
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
 
 /// How much is remembered and for how long a turn lasts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,14 +60,14 @@ pub struct SyncTable {
     inner: Mutex<Inner>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Inner {
     entries: HashMap<SyncTarget, Entry>,
     /// By last use, for forgetting.
     order: BTreeMap<u64, SyncTarget>,
     tickets: HashMap<u64, SyncTarget>,
     uses: u64,
-    next_ticket: u64,
+    chance: StdRng,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -79,11 +84,12 @@ struct Turn {
 }
 
 impl SyncTable {
-    /// Nothing is known yet.
-    pub fn new(limits: SyncLimits) -> Self {
+    /// Nothing is known yet. Tickets are drawn from `seed`, which every server and every
+    /// run has for itself.
+    pub fn new(limits: SyncLimits, seed: u64) -> Self {
         Self {
             limits,
-            inner: Mutex::new(Inner::default()),
+            inner: Mutex::new(Inner::new(seed)),
         }
     }
 
@@ -169,6 +175,16 @@ impl SyncTable {
 }
 
 impl Inner {
+    fn new(seed: u64) -> Self {
+        Self {
+            entries: HashMap::new(),
+            order: BTreeMap::new(),
+            tickets: HashMap::new(),
+            uses: 0,
+            chance: StdRng::seed_from_u64(seed),
+        }
+    }
+
     /// A look at the whole directory was a look at each of its names.
     fn checked(&self, target: &SyncTarget) -> Option<Moment> {
         let own = self.entries.get(target).and_then(|entry| entry.checked);
@@ -195,8 +211,7 @@ impl Inner {
     }
 
     fn grant(&mut self, target: &SyncTarget, now: Moment) -> u64 {
-        self.next_ticket += 1;
-        let ticket = self.next_ticket;
+        let ticket = self.chance.random();
         let entry = self.entries.entry(target.clone()).or_default();
         entry.turn = Some(Turn { ticket, began: now });
         self.tickets.insert(ticket, target.clone());
@@ -253,7 +268,7 @@ mod tests {
 
     #[test]
     fn l4_one_looks_and_the_others_wait_for_its_result() {
-        let table = SyncTable::new(SyncLimits::default());
+        let table = SyncTable::new(SyncLimits::default(), 1);
         let ask = |now| table.ask(&request(5, None, Some(60_000)), LogIndex::new(9), at(now));
         let first = ask(0);
         assert!(matches!(first, SyncTurn::Yours { seen, .. } if seen == LogIndex::new(9)));
@@ -265,7 +280,7 @@ mod tests {
 
     #[test]
     fn l4_a_look_that_failed_or_never_came_back_passes_its_turn_on() {
-        let table = SyncTable::new(SyncLimits::default());
+        let table = SyncTable::new(SyncLimits::default(), 1);
         let ask = |now| table.ask(&request(5, Some("a"), Some(1)), LogIndex::new(1), at(now));
         let first = ask(0);
         table.finish(ticket(&first), false);
@@ -282,8 +297,23 @@ mod tests {
     }
 
     #[test]
+    fn l4_a_report_to_the_next_leader_ends_nobody_elses_turn() {
+        let [before, now] = [1, 2].map(|seed| SyncTable::new(SyncLimits::default(), seed));
+        let ask = |table: &SyncTable, moment| {
+            table.ask(&request(5, None, Some(1)), LogIndex::new(1), at(moment))
+        };
+        let late = ask(&before, 0);
+        let current = ask(&now, 1);
+        now.finish(ticket(&late), true);
+        assert!(matches!(ask(&now, 2), SyncTurn::Busy { .. }));
+        assert_eq!(now.checked_at(InodeId::new(5), None), None);
+        now.finish(ticket(&current), true);
+        assert_eq!(now.checked_at(InodeId::new(5), None), Some(at(1).wall));
+    }
+
+    #[test]
     fn r3_a_listing_is_a_look_at_every_name_and_zero_forces_another() {
-        let table = SyncTable::new(SyncLimits::default());
+        let table = SyncTable::new(SyncLimits::default(), 1);
         let listing = table.ask(&request(5, None, None), LogIndex::new(1), at(0));
         table.finish(ticket(&listing), true);
         let named = |max| table.ask(&request(5, Some("a"), max), LogIndex::new(1), at(10));
@@ -303,7 +333,7 @@ mod tests {
             entries: 3,
             ..SyncLimits::default()
         };
-        let table = SyncTable::new(limits);
+        let table = SyncTable::new(limits, 1);
         for dir in 0..10 {
             let turn = table.ask(&request(dir, None, None), LogIndex::new(1), at(dir));
             table.finish(ticket(&turn), true);

@@ -524,18 +524,12 @@ async fn listen(
     flag: &'static str,
 ) -> Result<TcpListener, ServerError> {
     let listener = TcpListener::bind(address).await;
-    let listener = listener.map_err(|source| ServerError::Listen {
+    listener.map_err(|source| ServerError::Listen {
         address,
         what,
         flag,
         source,
-    })?;
-    if address.ip().is_loopback() {
-        // What paces for the network halves the rate of loopback; where it cannot be
-        // changed the machine's default will do.
-        let _ = rustix::net::sockopt::set_tcp_congestion(&listener, "cubic");
-    }
-    Ok(listener)
+    })
 }
 
 fn local(listener: &TcpListener) -> Result<SocketAddr, ServerError> {

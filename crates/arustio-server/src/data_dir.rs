@@ -18,7 +18,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Seek as _, Write as _};
+use std::io::{self, BufWriter, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -379,7 +379,7 @@ fn write_node(path: &Path, node: &NodeFile) -> Result<(), ServerError> {
         path: path.to_owned(),
         reason: error.to_string(),
     })?;
-    write_whole(path, text.as_bytes(), 0o644)
+    write_line(path, &text, 0o644)
 }
 
 fn read_key(path: &Path) -> Result<Option<Vec<u8>>, ServerError> {
@@ -405,7 +405,7 @@ fn read_key(path: &Path) -> Result<Option<Vec<u8>>, ServerError> {
 
 fn mint_key(path: &Path) -> Result<Vec<u8>, ServerError> {
     let key: [u8; KEY_BYTES] = random()?;
-    write_whole(path, hex::encode(key).as_bytes(), 0o600)?;
+    write_line(path, &hex::encode(key), 0o600)?;
     Ok(key.to_vec())
 }
 
@@ -430,24 +430,39 @@ fn damaged_key(path: &Path) -> ServerError {
     }
 }
 
-/// Written under a temporary name, synced, renamed, and the folder synced.
-fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> Result<(), ServerError> {
-    let temporary = path.with_extension("new");
-    let write = || {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(mode)
-            .open(&temporary)?;
-        file.write_all(bytes)?;
-        file.write_all(b"\n")?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        path.parent()
-            .map_or(Ok(()), |folder| File::open(folder)?.sync_all())
-    };
-    write().map_err(io_error("write", path))
+fn write_line(path: &Path, text: &str, mode: u32) -> Result<(), ServerError> {
+    write_whole(path, mode, |file| {
+        writeln!(file, "{text}").map_err(io_error("write", path))
+    })
+}
+
+/// A file that is there whole or not at all: filled under a temporary name, synced,
+/// renamed, and its folder synced.
+pub(crate) fn write_whole<T>(
+    path: &Path,
+    mode: u32,
+    fill: impl FnOnce(&mut BufWriter<File>) -> Result<T, ServerError>,
+) -> Result<T, ServerError> {
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".part");
+    let temporary = Path::new(&temporary);
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(mode);
+    let file = options.open(temporary);
+    let mut file = BufWriter::new(file.map_err(io_error("create", temporary))?);
+    let filled = fill(&mut file)?;
+    file.flush().map_err(io_error("write", temporary))?;
+    let synced = file.get_ref().sync_all();
+    synced.map_err(io_error("sync", temporary))?;
+    fs::rename(temporary, path).map_err(io_error("rename to", path))?;
+    // A name alone lies in the folder where the program is.
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    let synced = File::open(folder).and_then(|folder| folder.sync_all());
+    synced.map_err(io_error("sync", folder))?;
+    Ok(filled)
 }
 
 /// Random bytes of the operating system.

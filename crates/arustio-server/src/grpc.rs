@@ -10,7 +10,10 @@ pub(crate) mod node;
 pub(crate) mod raft;
 
 use std::future::Future;
+use std::io;
+use std::time::Duration;
 
+use arustio_client::net;
 use arustio_meta::Consensus;
 use arustio_meta::error::StoreError;
 use arustio_meta::namespace::Namespace;
@@ -23,7 +26,8 @@ use arustio_proto::meta::v1::metadata_service_server::MetadataServiceServer;
 use arustio_proto::node::v1::node_service_server::NodeServiceServer;
 use arustio_proto::raft::v1::raft_service_server::RaftServiceServer;
 use arustio_types::{Classify, ErrorKind};
-use tokio::net::TcpListener;
+use futures::{Stream, TryStreamExt as _};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
@@ -61,9 +65,7 @@ pub(crate) async fn serve(
 ) {
     let chunk = size(config.block_chunk) + ENVELOPE;
     let window = u32::try_from(config.window.get()).unwrap_or(u32::MAX);
-    let incoming = TcpIncoming::from(listener)
-        .with_nodelay(Some(true))
-        .with_keepalive(Some(config.keepalive_interval));
+    let incoming = incoming(listener, config.keepalive_interval);
     let metadata = services.metadata.map(|service| {
         MetadataServiceServer::new(service)
             .max_decoding_message_size(MAX_COMMAND + ENVELOPE)
@@ -97,6 +99,17 @@ pub(crate) async fn serve(
     }
 }
 
+/// Connections as they come, each set up for its peer.
+fn incoming(
+    listener: TcpListener,
+    keepalive: Duration,
+) -> impl Stream<Item = io::Result<TcpStream>> {
+    TcpIncoming::from(listener)
+        .with_nodelay(Some(true))
+        .with_keepalive(Some(keepalive))
+        .inspect_ok(net::spare_loopback)
+}
+
 /// Times and counts a request, and turns its failure into a status.
 async fn answer<T>(
     metrics: &Metrics,
@@ -105,8 +118,26 @@ async fn answer<T>(
 ) -> Result<Response<T>, Status> {
     let began = Instant::now();
     let result = work.await;
-    let failed = result.as_ref().err().map(|failure| failure.kind);
-    metrics.request(method, failed, began.elapsed());
+    metrics.request(method, kind_of(&result), began.elapsed());
+    respond(method, result)
+}
+
+/// As [`answer`], of a stream that is only answered at its end: it is counted and not timed.
+async fn answer_at_end<T>(
+    metrics: &Metrics,
+    method: &'static str,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<Response<T>, Status> {
+    let result = work.await;
+    metrics.ended(method, kind_of(&result));
+    respond(method, result)
+}
+
+fn kind_of<T>(result: &Result<T, Failure>) -> Option<ErrorKind> {
+    result.as_ref().err().map(|failure| failure.kind)
+}
+
+fn respond<T>(method: &'static str, result: Result<T, Failure>) -> Result<Response<T>, Status> {
     if let Err(failure) = &result {
         let level = failure.kind;
         tracing::debug!(method, kind = %level, "{failure}");
@@ -167,4 +198,45 @@ where
 
 fn size(size: arustio_types::ByteSize) -> usize {
     usize::try_from(size.get()).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::net::sockopt::{set_tcp_congestion, tcp_congestion};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_that_lasts_is_counted_and_does_not_pass_for_a_slow_request() {
+        let metrics = Metrics::new();
+        let hour = || async {
+            tokio::time::sleep(Duration::from_secs(3_600)).await;
+            Ok(())
+        };
+        answer_at_end(&metrics, "lasts", hour()).await.unwrap();
+        answer(&metrics, "slow", hour()).await.unwrap();
+        let text = metrics.text().unwrap();
+        for counted in ["lasts", "slow"] {
+            let line =
+                format!("arustio_server_requests_total{{method=\"{counted}\",kind=\"ok\"}} 1");
+            assert!(text.contains(&line), "{text}");
+        }
+        assert!(text.contains("_seconds_count{method=\"slow\"} 1"), "{text}");
+        assert!(!text.contains("_seconds_count{method=\"lasts\"}"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn clients_on_this_machine_are_answered_with_cubic() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let to_be_had = set_tcp_congestion(&listener, "cubic").is_ok();
+        // What it accepts inherits this; every kernel has it.
+        set_tcp_congestion(&listener, "reno").unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut incoming = Box::pin(incoming(listener, Duration::from_secs(10)));
+        let _client = TcpStream::connect(address).await.unwrap();
+        let accepted = incoming.try_next().await.unwrap().unwrap();
+        let expected = if to_be_had { "cubic" } else { "reno" };
+        assert_eq!(tcp_congestion(&accepted).unwrap(), expected);
+        assert!(accepted.nodelay().unwrap());
+    }
 }

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use arustio_client::net;
 use arustio_meta::MemberIdentity;
 use arustio_meta::consensus::{MemberInfo, Membership};
 use arustio_meta::store::StoreStatus;
@@ -70,7 +71,7 @@ impl Introduction {
 /// A connection to another server, made now.
 pub(crate) async fn connect(address: &str) -> Result<Channel, Failure> {
     let endpoint = endpoint(address)?;
-    let connected = tokio::time::timeout(TIMEOUT, endpoint.connect()).await;
+    let connected = tokio::time::timeout(TIMEOUT, net::channel_now(&endpoint)).await;
     let unreachable = |why: &str| Failure::new(ErrorKind::Unavailable, why);
     match connected {
         Ok(Ok(channel)) => Ok(channel),

@@ -74,15 +74,20 @@ impl Metrics {
         }
     }
 
-    /// Counts an answered request.
+    /// Counts an answered request, and how long its answer took.
     pub(crate) fn request(&self, method: &'static str, failed: Option<ErrorKind>, took: Duration) {
+        self.ended(method, failed);
+        self.seconds
+            .get_or_create(&MethodLabel { method })
+            .observe(took.as_secs_f64());
+    }
+
+    /// Counts a request that lasts as long as its sender likes: how long says nothing.
+    pub(crate) fn ended(&self, method: &'static str, failed: Option<ErrorKind>) {
         let kind = failed.map_or("ok", ErrorKind::name);
         self.requests
             .get_or_create(&RequestLabels { method, kind })
             .inc();
-        self.seconds
-            .get_or_create(&MethodLabel { method })
-            .observe(took.as_secs_f64());
     }
 
     /// Shows the tiers of a block store, too.

@@ -3,9 +3,9 @@
 //! The folder is held as by a server, so that none runs meanwhile. Results go to stdout; a
 //! backup is written under a temporary name, synced and renamed.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use arustio_meta::{FatalError, MemberIdentity};
 use arustio_types::{ByteSize, ClusterId, Incarnation, NodeId, SystemClock, WallClock as _};
 
 use crate::args::MetadataCommand;
-use crate::data_dir::{DataDir, RestoreDir, random};
+use crate::data_dir::{DataDir, RestoreDir, random, write_whole};
 use crate::error::ServerError;
 use crate::run::say;
 
@@ -116,24 +116,10 @@ fn back_up(data: &Path, file: &Path) -> Result<ExitCode, ServerError> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Under a temporary name, synced, renamed, and the folder synced.
 fn write_file(state: &dyn KvEngine, file: &Path) -> Result<Summary, ServerError> {
-    let mut name = file.as_os_str().to_owned();
-    name.push(".part");
-    let part = PathBuf::from(name);
-    let out = File::create(&part).map_err(io_error("create", &part))?;
-    let mut out = BufWriter::new(out);
-    let summary = backup::write(state, &mut out, SystemClock.now()).map_err(backup_error(file))?;
-    let synced = out.get_ref().sync_all();
-    synced.map_err(io_error("sync", &part))?;
-    fs::rename(&part, file).map_err(io_error("rename", &part))?;
-    let folder = file
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty());
-    let folder = folder.unwrap_or(Path::new("."));
-    let synced = File::open(folder).and_then(|folder| folder.sync_all());
-    synced.map_err(io_error("sync", folder))?;
-    Ok(summary)
+    write_whole(file, 0o666, |out| {
+        backup::write(state, out, SystemClock.now()).map_err(backup_error(file))
+    })
 }
 
 fn told(summary: &Summary, file: &Path) -> String {

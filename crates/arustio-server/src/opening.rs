@@ -195,7 +195,9 @@ impl Opening {
         self.metrics.watch_metadata(store.watch());
         let expiry = self.settings.metadata.nodes.expiry;
         let liveness = Arc::new(Liveness::new(expiry, Arc::new(SystemClock)));
-        let metadata = metadata::Inner::new(Arc::clone(&store), self.sealer, Arc::clone(&liveness));
+        let tickets = u64::from_le_bytes(random()?);
+        let (served, alive) = (Arc::clone(&store), Arc::clone(&liveness));
+        let metadata = metadata::Inner::new(served, self.sealer, alive, tickets);
         Ok(Opened {
             store,
             state,

@@ -271,6 +271,15 @@ impl Default for LimitConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use arustio_types::meta::mount::MountSpec;
+
+    #[test]
+    fn options_that_lead_to_no_other_store_are_known_and_plain() {
+        for key in MountSpec::SAME_BYTES {
+            let spec = find(Scheme::S3, key).unwrap();
+            assert!(spec.key == key && !spec.secret, "{key}");
+        }
+    }
 
     #[test]
     fn options_are_read_under_every_name_and_split() {

@@ -23,7 +23,13 @@ async fn main() -> Result<()> {
     fs.mount(MountRequest::new(path.clone(), uri)).await?;
 
     // A listing is a stream: a directory of a million files costs no memory here.
-    let mut entries = fs.list(&path, ListOptions { recursive: true });
+    let mut entries = fs.list(
+        &path,
+        ListOptions {
+            recursive: true,
+            ..ListOptions::default()
+        },
+    );
     while let Some(entry) = entries.try_next().await? {
         println!("{:>8}  {}", entry.size, entry.path);
     }

@@ -26,9 +26,14 @@ impl From<&Answer> for wire::Answer {
                 entry: Some(entry.into()),
                 secrets: Some(secrets.into()),
             }),
-            Answer::Conf { own, effective } => Kind::Conf(wire::ConfAnswer {
+            Answer::Conf {
+                own,
+                effective,
+                origins,
+            } => Kind::Conf(wire::ConfAnswer {
                 own: Some(own.into()),
                 effective: Some(effective.into()),
+                origins: messages(origins),
             }),
             Answer::Pending {
                 intents,
@@ -78,6 +83,7 @@ impl TryFrom<wire::Answer> for Answer {
             Kind::Conf(conf) => Self::Conf {
                 own: message(conf.own, "conf.own")?,
                 effective: message(conf.effective, "conf.effective")?,
+                origins: list(conf.origins, MAX_LIST, "conf.origins")?,
             },
             Kind::Pending(pending) => Self::Pending {
                 intents: list(pending.intents, MAX_LIST, "pending.intents")?,

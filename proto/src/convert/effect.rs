@@ -1,7 +1,7 @@
 //! Intents and effects.
 
 use arustio_types::meta::command::{Owed, Proof};
-use arustio_types::meta::effect::{Effect, EffectKind};
+use arustio_types::meta::effect::{Effect, EffectKind, TreeRename};
 use arustio_types::meta::intent::Intent;
 use arustio_types::{EffectId, InodeId, IntentId, LogIndex, MountId, SessionId};
 
@@ -163,24 +163,15 @@ impl From<&EffectKind> for wire::effect::Kind {
                 old_path: old_path.as_str().to_owned(),
                 new_path: new_path.as_str().to_owned(),
             }),
-            EffectKind::RenameTree {
-                from,
-                to,
-                root,
-                write_id,
-                old_path,
-                new_path,
-                after,
-                moved,
-            } => Self::RenameTree(wire::EffectRenameTree {
-                from: from.as_str().to_owned(),
-                to: to.as_str().to_owned(),
-                root: root.get(),
-                write_id: bits(write_id.get()),
-                old_path: old_path.as_str().to_owned(),
-                new_path: new_path.as_str().to_owned(),
-                after: after.clone(),
-                moved: *moved,
+            EffectKind::RenameTree(tree) => Self::RenameTree(wire::EffectRenameTree {
+                from: tree.from.as_str().to_owned(),
+                to: tree.to.as_str().to_owned(),
+                root: tree.root.get(),
+                write_id: bits(tree.write_id.get()),
+                old_path: tree.old_path.as_str().to_owned(),
+                new_path: tree.new_path.as_str().to_owned(),
+                after: tree.after.clone(),
+                moved: tree.moved,
             }),
             EffectKind::PutMarker { key, dir, write_id } => {
                 Self::PutMarker(wire::EffectPutMarker {
@@ -216,7 +207,7 @@ impl TryFrom<wire::effect::Kind> for EffectKind {
                 old_path: path(&rename.old_path, "effect.rename.old_path")?,
                 new_path: path(&rename.new_path, "effect.rename.new_path")?,
             },
-            Kind::RenameTree(tree) => Self::RenameTree {
+            Kind::RenameTree(tree) => Self::RenameTree(TreeRename {
                 from: key(&tree.from, "effect.rename_tree.from")?,
                 to: key(&tree.to, "effect.rename_tree.to")?,
                 root: InodeId::new(tree.root),
@@ -228,7 +219,7 @@ impl TryFrom<wire::effect::Kind> for EffectKind {
                     .map(|after| text(after, MAX_TEXT, "effect.rename_tree.after"))
                     .transpose()?,
                 moved: tree.moved,
-            },
+            }),
             Kind::PutMarker(marker) => Self::PutMarker {
                 key: key(&marker.key, "effect.put_marker.key")?,
                 dir: InodeId::new(marker.dir),

@@ -13,7 +13,7 @@ use arustio_types::meta::command::{
     AttributeChange, BeginWrite, CommitWrite, CreateMode, Owed, PendingOn, Principal, Proof,
     Refusal, WriteGrant,
 };
-use arustio_types::meta::effect::{Effect, EffectKind};
+use arustio_types::meta::effect::{Effect, EffectKind, TreeRename};
 use arustio_types::meta::intent::Intent;
 use arustio_types::meta::merge::{KeyRange, Merge, MergeEntry, MergeKind, MergeReport};
 use arustio_types::meta::mount::{MountCapabilities, MountEntry, MountSpec, WriteType};
@@ -488,7 +488,7 @@ fn done_outcomes() -> Vec<(&'static str, Outcome)> {
         (
             "renamed_tree",
             Outcome::Renamed {
-                effects: vec![effect(EffectKind::RenameTree {
+                effects: vec![effect(EffectKind::RenameTree(TreeRename {
                     from: UfsKey::new("a/"),
                     to: UfsKey::new("b/"),
                     root: InodeId::new(31),
@@ -497,7 +497,7 @@ fn done_outcomes() -> Vec<(&'static str, Outcome)> {
                     new_path: path("/data/b"),
                     after: Some("c/d".to_owned()),
                     moved: 300,
-                })],
+                }))],
             },
         ),
         (

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use arustio_types::meta::credential::{Credential, SecretOptions};
 use arustio_types::meta::mount::{MountCapabilities, MountEntry, MountSpec, WriteType};
-use arustio_types::meta::setting::{PathConf, SyncInterval};
+use arustio_types::meta::setting::{Origin, PathConf, SyncInterval};
 use arustio_types::{InodeId, MountId};
 use bytes::Bytes;
 
@@ -150,6 +150,25 @@ impl TryFrom<wire::ClearSecrets> for SecretOptions {
     type Error = ConvertError;
     fn try_from(secrets: wire::ClearSecrets) -> Result<Self, ConvertError> {
         options(secrets.values, "credential.clear").map(Self::new)
+    }
+}
+
+impl From<&Origin> for wire::ConfOrigin {
+    fn from(origin: &Origin) -> Self {
+        Self {
+            key: origin.key.clone(),
+            path: origin.path.as_str().to_owned(),
+        }
+    }
+}
+
+impl TryFrom<wire::ConfOrigin> for Origin {
+    type Error = ConvertError;
+    fn try_from(origin: wire::ConfOrigin) -> Result<Self, ConvertError> {
+        Ok(Self {
+            key: text(origin.key, MAX_TEXT, "origin.key")?,
+            path: path(&origin.path, "origin.path")?,
+        })
     }
 }
 

@@ -87,7 +87,13 @@ async fn change_all(
         if !recursive {
             continue;
         }
-        let mut entries = fs.list(&path, ListOptions { recursive: true });
+        let mut entries = fs.list(
+            &path,
+            ListOptions {
+                recursive: true,
+                ..ListOptions::default()
+            },
+        );
         while let Some(entry) = entries.try_next().await? {
             if entry.path != path {
                 fs.set_attributes(&entry.path, change.clone()).await?;

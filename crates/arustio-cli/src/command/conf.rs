@@ -3,12 +3,12 @@
 use std::ffi::OsStr;
 
 use arustio_client::{FileSystem, FsError};
-use arustio_types::ErrorKind;
 use arustio_types::meta::setting::PathConf;
+use arustio_types::{ErrorKind, FsPath};
 use serde_json::json;
 
 use crate::local::fs_path;
-use crate::output::Output;
+use crate::output::{Output, printable};
 
 fn invalid(message: impl Into<String>) -> FsError {
     FsError::new(ErrorKind::InvalidArgument, message)
@@ -75,27 +75,32 @@ pub(crate) async fn get(
         sync_interval: Some(view.effective.effective_sync_interval()),
         block_size: Some(view.effective.effective_block_size()),
     };
-    let own = view.own.entries();
-    let inherited = view.effective.entries();
     for (key, value) in defaults.entries() {
         if wanted.is_some_and(|wanted| wanted != key) {
             continue;
         }
-        let origin = if own.iter().any(|(k, _)| *k == key) {
-            "set here"
-        } else if inherited.iter().any(|(k, _)| *k == key) {
-            "inherited"
-        } else {
-            "default"
+        let from = view.origin(key);
+        let origin = match from {
+            Some(from) if *from == path => "set here",
+            Some(_) => "inherited",
+            None => "default",
         };
         if out.is_json() {
-            out.object(
-                &json!({"path": path.as_str(), "key": key, "value": value, "origin": origin}),
-            )?;
+            out.object(&json!({
+                "path": path.as_str(),
+                "key": key,
+                "value": value,
+                "origin": origin,
+                "from": from.map(FsPath::as_str),
+            }))?;
         } else if wanted.is_some() {
             out.line(&value)?;
         } else {
-            out.line(&format!("{key}={value} ({origin})"))?;
+            let from = from.filter(|from| **from != path);
+            let from = from.map_or(String::new(), |from| {
+                format!(" from {}", printable(from.as_str()))
+            });
+            out.line(&format!("{key}={value} ({origin}{from})"))?;
         }
     }
     Ok(0)

@@ -197,7 +197,13 @@ async fn copy_tree(
         .await;
     }
     make_directory(fs, &target).await?;
-    let listing = fs.list(&source, ListOptions { recursive: true });
+    let listing = fs.list(
+        &source,
+        ListOptions {
+            recursive: true,
+            ..ListOptions::default()
+        },
+    );
     let jobs = listing.try_filter_map(|entry| {
         let (source, target) = (source.clone(), target.clone());
         async move {

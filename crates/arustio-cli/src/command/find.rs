@@ -22,7 +22,13 @@ pub(crate) async fn find(
     if !top.is_dir() {
         return Ok(0);
     }
-    let mut entries = fs.list(&path, ListOptions { recursive: true });
+    let mut entries = fs.list(
+        &path,
+        ListOptions {
+            recursive: true,
+            ..ListOptions::default()
+        },
+    );
     while let Some(entry) = entries.try_next().await? {
         show(out, &entry, pattern)?;
     }

@@ -134,7 +134,7 @@ pub(crate) async fn update(
             path,
             uri: args.uri.unwrap_or_else(|| current.spec.uri.clone()),
             options: merged,
-            readonly: args.readonly || current.spec.readonly,
+            readonly: args.readonly.unwrap_or(current.spec.readonly),
             shared: current.spec.shared,
         })
         .await?;

@@ -25,6 +25,7 @@ struct Look {
     long: bool,
     human: bool,
     recursive: bool,
+    stale_ok: bool,
 }
 
 /// `list PATH`: like `ls`.
@@ -48,6 +49,7 @@ pub(crate) async fn ls(fs: &dyn FileSystem, out: &mut Output, args: LsArgs) -> R
         long: args.long,
         human: args.human,
         recursive: args.recursive,
+        stale_ok: args.stale_ok,
     };
     for path in &args.paths {
         ls_path(fs, out, &fs_path(path)?, look, args.sort).await?;
@@ -64,6 +66,7 @@ async fn ls_path(
 ) -> Result<(), FsError> {
     let options = ListOptions {
         recursive: look.recursive,
+        stale_ok: look.stale_ok,
     };
     let entries = fs.list(path, options);
     if let Some(key) = sort {
@@ -149,9 +152,10 @@ pub(crate) async fn stat(
     fs: &dyn FileSystem,
     out: &mut Output,
     paths: &[OsString],
+    stale_ok: bool,
 ) -> Result<u8, FsError> {
     for path in paths {
-        let status = fs.stat(&fs_path(path)?, StatOptions::default()).await?;
+        let status = fs.stat(&fs_path(path)?, StatOptions { stale_ok }).await?;
         let cached = fs.cached_bytes(std::slice::from_ref(&status)).await?;
         let value = output::entry_json(&status, cached.first().copied().flatten());
         if out.is_json() {
@@ -327,36 +331,56 @@ pub(crate) async fn rm(
     Ok(0)
 }
 
+/// What `du` shows, and how.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct DiskUse {
+    pub(crate) summary: bool,
+    pub(crate) human: bool,
+    pub(crate) stale_ok: bool,
+}
+
 /// Bytes below, per directory entry or in total.
 pub(crate) async fn du(
     fs: &dyn FileSystem,
     out: &mut Output,
     paths: &[OsString],
-    summary: bool,
-    human: bool,
+    look: DiskUse,
 ) -> Result<u8, FsError> {
+    let DiskUse {
+        summary,
+        human,
+        stale_ok,
+    } = look;
     for path in paths {
         let path = fs_path(path)?;
         if !summary {
-            let mut entries = fs.list(&path, ListOptions::default());
+            let options = ListOptions {
+                stale_ok,
+                ..ListOptions::default()
+            };
+            let mut entries = fs.list(&path, options);
             while let Some(entry) = entries.try_next().await? {
                 if entry.path == path {
                     continue;
                 }
-                let usage = usage_of(fs, &entry).await?;
+                let usage = usage_of(fs, &entry, stale_ok).await?;
                 du_line(out, &entry.path, &usage, human)?;
             }
         }
-        let usage = fs.usage(&path, UsageOptions::default()).await?;
+        let usage = fs.usage(&path, UsageOptions { stale_ok }).await?;
         du_line(out, &path, &usage, human)?;
     }
     Ok(0)
 }
 
 /// A file says of itself what it takes.
-async fn usage_of(fs: &dyn FileSystem, entry: &FileStatus) -> Result<Usage, FsError> {
+async fn usage_of(
+    fs: &dyn FileSystem,
+    entry: &FileStatus,
+    stale_ok: bool,
+) -> Result<Usage, FsError> {
     if entry.is_dir() {
-        return fs.usage(&entry.path, UsageOptions::default()).await;
+        return fs.usage(&entry.path, UsageOptions { stale_ok }).await;
     }
     Ok(Usage {
         files: 1,
@@ -386,10 +410,11 @@ pub(crate) async fn count(
     fs: &dyn FileSystem,
     out: &mut Output,
     paths: &[OsString],
+    stale_ok: bool,
 ) -> Result<u8, FsError> {
     for path in paths {
         let path = fs_path(path)?;
-        let usage = fs.usage(&path, UsageOptions::default()).await?;
+        let usage = fs.usage(&path, UsageOptions { stale_ok }).await?;
         if out.is_json() {
             out.object(&json!({
                 "path": path.as_str(),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use arustio_types::meta::mount::{MountCapabilities, MountEntry, WriteType};
-use arustio_types::meta::setting::PathConf;
+use arustio_types::meta::setting::{Origin, PathConf};
 use arustio_types::{BlockSize, FsPath};
 
 /// How to open a file for reading.
@@ -42,6 +42,9 @@ pub struct StatOptions {
 pub struct ListOptions {
     /// Everything below as well, each directory before its entries.
     pub recursive: bool,
+    /// Accept what the nearest metadata server knows, however old; the under file system
+    /// is not asked, not even for a directory of which nothing is known yet.
+    pub stale_ok: bool,
 }
 
 /// How to make a directory.
@@ -160,6 +163,16 @@ pub struct PathConfView {
     pub own: PathConf,
     /// With everything inherited.
     pub effective: PathConf,
+    /// Where each of those was set; what is not named here is a default.
+    pub origins: Vec<Origin>,
+}
+
+impl PathConfView {
+    /// The path on which the value of a canonical key was set; `None` for a default.
+    pub fn origin(&self, key: &str) -> Option<&FsPath> {
+        let origin = self.origins.iter().find(|origin| origin.key == key);
+        origin.map(|origin| &origin.path)
+    }
 }
 
 /// How far to look.
@@ -231,7 +244,11 @@ impl PendingKind {
 
 /// How to count.
 #[derive(Debug, Clone, Default)]
-pub struct UsageOptions {}
+pub struct UsageOptions {
+    /// Accept what the nearest metadata server knows, however old; what the under file
+    /// system holds in directories that were never listed is not counted.
+    pub stale_ok: bool,
+}
 
 /// What lies at and below a path.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

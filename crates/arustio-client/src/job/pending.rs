@@ -287,11 +287,9 @@ fn describe(kind: &arustio_types::meta::effect::EffectKind) -> (String, String) 
         EffectKind::Rename {
             from, to, new_path, ..
         } => (new_path.to_string(), format!("move of {from} to {to}")),
-        EffectKind::RenameTree {
-            from, to, new_path, ..
-        } => (
-            new_path.to_string(),
-            format!("move of everything below {from} to {to}"),
+        EffectKind::RenameTree(tree) => (
+            tree.new_path.to_string(),
+            format!("move of everything below {} to {}", tree.from, tree.to),
         ),
         EffectKind::PutMarker { key, .. } => {
             (key.to_string(), format!("marker of the directory {key}"))

@@ -129,7 +129,7 @@ impl Settler<'_> {
             EffectKind::PutMarker { key, write_id, .. } => {
                 self.put_marker(&effect, key, *write_id).await
             }
-            EffectKind::RenameTree { .. } => self.rename_tree(&effect).await,
+            EffectKind::RenameTree(_) => self.rename_tree(&effect).await,
             EffectKind::Rename {
                 from,
                 version,

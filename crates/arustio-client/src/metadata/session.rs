@@ -5,7 +5,7 @@
 //! theirs, and no mutating request to an under file system may outlive it (P5).
 //!
 //! Invariants: the local end of the lease is never later than the service's (it is
-//! counted from before a renewal was sent, less a margin for clocks that run apart); a
+//! counted from before a renewal was sent, less what clocks may run apart, see [`drift`]); a
 //! follow-up of an intent is never sent under another session than the one that holds
 //! the intent. A request under an expired session is *unknown*, except when it was sent
 //! once and answered: then it certainly was not applied.
@@ -20,7 +20,7 @@ use arustio_types::{ErrorKind, RequestId, SessionId, WallClock};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::{ClusterIdentity, MetadataClient, Proposed};
+use super::{ClusterIdentity, MetadataClient, Proposed, drift};
 use crate::entropy::Entropy;
 use crate::error::{FsError, Result};
 use crate::tasks::Tasks;
@@ -59,6 +59,23 @@ struct Current {
     id: SessionId,
     requests: Requests,
     lease_until: Instant,
+}
+
+/// The last moment at which a request that was sent may still be carried out.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sent {
+    pub(crate) at: Instant,
+    pub(crate) deadline: Duration,
+}
+
+impl Sent {
+    /// A request that is sent now.
+    pub(crate) fn now(deadline: Duration) -> Self {
+        Self {
+            at: Instant::now(),
+            deadline,
+        }
+    }
 }
 
 /// Which requests are under way: numbers and the first one that still matters.
@@ -159,10 +176,19 @@ impl Sessions {
         Ok(wanted.min(left))
     }
 
-    /// The longest that a request of this session may still be carried out, sent at most
-    /// `deadline` before.
-    pub(crate) fn expiry(&self, deadline: Duration) -> Duration {
-        deadline + self.0.parts.late_request
+    /// When a request that was sent can no longer be carried out. Its deadline is counted
+    /// here, what comes on top by the store.
+    pub(crate) fn expired_at(&self, sent: Sent) -> Instant {
+        sent.at + sent.deadline + drift::beyond(self.0.parts.late_request)
+    }
+
+    /// How long a request that was sent may still be carried out, by the clock of the
+    /// service.
+    pub(crate) fn still_open(&self, sent: Sent) -> Duration {
+        drift::beyond(
+            self.expired_at(sent)
+                .saturating_duration_since(Instant::now()),
+        )
     }
 
     /// Ends the session; later proposals open another.
@@ -256,10 +282,10 @@ impl Sessions {
         }
     }
 
-    /// The lease as we count it: a twentieth shorter than the service does.
+    /// The lease as we count it: when it is over here, it still lasts with the service.
     fn lease(&self) -> Duration {
         let parts = &self.0.parts;
-        parts.ttl.mul_f64(0.95) + parts.late_request
+        drift::within(parts.ttl + parts.late_request)
     }
 
     fn usable_lease(&self, session: SessionId) -> Result<Duration> {
@@ -269,7 +295,7 @@ impl Sessions {
                 .saturating_duration_since(Instant::now()),
             _ => return Err(lease_over()),
         };
-        Ok(left.saturating_sub(self.0.parts.late_request))
+        Ok(left.saturating_sub(drift::beyond(self.0.parts.late_request)))
     }
 
     fn forget(&self, session: SessionId) {
@@ -321,22 +347,4 @@ pub(crate) fn unexpected(doing: &str, outcome: &Outcome) -> FsError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn n2_the_first_unacked_request_moves_only_over_answered_ones() {
-        let session = SessionId::new(7);
-        let mut requests = Requests::default();
-        let one = requests.begin(session);
-        let two = requests.begin(session);
-        assert_eq!((one.sequence, one.first_unacked), (1, 1));
-        assert_eq!((two.sequence, two.first_unacked), (2, 1));
-        requests.end(2);
-        assert_eq!(requests.begin(session).first_unacked, 1);
-        requests.end(1);
-        assert_eq!(requests.first_unacked(), 3);
-        requests.end(3);
-        assert_eq!(requests.begin(session).first_unacked, 4);
-    }
-}
+mod tests;

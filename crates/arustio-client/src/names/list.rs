@@ -43,6 +43,10 @@ impl Client {
                 client: &client,
                 sender,
                 recursive: options.recursive,
+                knowledge: match options.stale_ok {
+                    true => Knowledge::Stale,
+                    false => Knowledge::Fresh,
+                },
             };
             if let Err(error) = lister.run(&path).await {
                 let error = error.at(&path).during("list");
@@ -63,6 +67,7 @@ struct Lister<'a> {
     client: &'a Client,
     sender: mpsc::Sender<Result<FileStatus>>,
     recursive: bool,
+    knowledge: Knowledge,
 }
 
 /// How far the entries of one directory have been handed on.
@@ -74,7 +79,7 @@ struct Shown {
 
 impl Lister<'_> {
     async fn run(&self, path: &FsPath) -> Result<()> {
-        let status = self.client.stat(path, Knowledge::Fresh).await?;
+        let status = self.client.stat(path, self.knowledge).await?;
         if status.is_dir() {
             self.directory(status).await
         } else {
@@ -94,6 +99,9 @@ impl Lister<'_> {
 
     /// Whether the store has to be asked, and whether that is up to us.
     async fn turn(&self, dir: &FileStatus) -> Result<Option<(LookDir, Ticket)>> {
+        if self.knowledge == Knowledge::Stale {
+            return Ok(None);
+        }
         let Some(mount) = dir.mount else {
             return Ok(None);
         };
@@ -156,7 +164,9 @@ impl Lister<'_> {
             {
                 return Ok(());
             }
-            let page = self.client.page(dir, shown.after.clone(), MAX_PAGE).await?;
+            let after = shown.after.clone();
+            let consistency = self.knowledge.consistency();
+            let page = self.client.page(dir, after, MAX_PAGE, consistency).await?;
             for entry in page.entries {
                 let name = entry.path.name().unwrap_or_default().to_owned();
                 if below.is_some_and(|below| name.as_str() >= below) {

@@ -13,14 +13,21 @@ use arustio_types::{ErrorKind, FsPath};
 use super::{Knowledge, not_found};
 use crate::client::{Client, unexpected};
 use crate::error::{FsError, Result};
-use crate::fs::Usage;
+use crate::fs::{Usage, UsageOptions};
 
 /// Times that directories are loaded: mounts nest, and names come while others go.
 const MOST_ROUNDS: usize = 16;
 
 impl Client {
     /// Files, directories and bytes at and below a path.
-    pub(crate) async fn usage(self: &Arc<Self>, path: &FsPath) -> Result<Usage> {
+    pub(crate) async fn usage(
+        self: &Arc<Self>,
+        path: &FsPath,
+        options: UsageOptions,
+    ) -> Result<Usage> {
+        if options.stale_ok {
+            return self.known_usage(path).await;
+        }
         self.stat(path, Knowledge::Fresh).await?;
         for _ in 0..MOST_ROUNDS {
             match self.summed(path).await? {
@@ -36,17 +43,30 @@ impl Client {
         ))
     }
 
+    /// What is known, wherever the nearest server has it from.
+    async fn known_usage(&self, path: &FsPath) -> Result<Usage> {
+        let mut usage = Usage::default();
+        let mut after = None;
+        loop {
+            let part = self.usage_part(path, after, Consistency::Stale).await?;
+            add(&mut usage, &part);
+            match part.next {
+                Some(next) => after = Some(next),
+                None => return Ok(usage),
+            }
+        }
+    }
+
     async fn summed(&self, path: &FsPath) -> Result<Summed> {
         let mut usage = Usage::default();
         let mut after = None;
         loop {
-            let part = self.usage_part(path, after).await?;
+            let part = self.usage_part(path, after, Consistency::Linearizable);
+            let part = part.await?;
             if !part.unloaded.is_empty() {
                 return Ok(Summed::Unloaded(part.unloaded));
             }
-            usage.files += part.files;
-            usage.directories += part.directories;
-            usage.bytes = usage.bytes.saturating_add(part.bytes);
+            add(&mut usage, &part);
             match part.next {
                 Some(next) => after = Some(next),
                 None => return Ok(Summed::All(usage)),
@@ -54,13 +74,18 @@ impl Client {
         }
     }
 
-    async fn usage_part(&self, path: &FsPath, after: Option<FsPath>) -> Result<UsagePart> {
+    async fn usage_part(
+        &self,
+        path: &FsPath,
+        after: Option<FsPath>,
+        consistency: Consistency,
+    ) -> Result<UsagePart> {
         let path = path.clone();
         let query = Query::Usage {
             path: path.clone(),
             after,
         };
-        match self.ask(query, Consistency::Linearizable).await? {
+        match self.ask(query, consistency).await? {
             Answer::Usage(part) => Ok(part),
             Answer::Absent(_) => Err(not_found(&path)),
             other => Err(unexpected("counting", &other)),
@@ -78,6 +103,12 @@ impl Client {
         }
         Ok(())
     }
+}
+
+fn add(usage: &mut Usage, part: &UsagePart) {
+    usage.files += part.files;
+    usage.directories += part.directories;
+    usage.bytes = usage.bytes.saturating_add(part.bytes);
 }
 
 fn gone(error: &FsError) -> bool {

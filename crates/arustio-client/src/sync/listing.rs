@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use arustio_types::meta::Consistency;
 use arustio_types::meta::merge::{MergeEntry, MergeKind};
 use arustio_types::meta::query::MAX_PAGE;
 use arustio_types::{ObjectVersion, UfsKey};
@@ -163,7 +164,12 @@ impl<'a> DirWalk<'a> {
         while !known.end && to.is_none_or(|to| known.after.as_deref().is_none_or(|at| at < to)) {
             let page = self
                 .client
-                .page(&self.look.path, known.after.take(), MAX_PAGE)
+                .page(
+                    &self.look.path,
+                    known.after.take(),
+                    MAX_PAGE,
+                    Consistency::Linearizable,
+                )
                 .await?;
             known.end = page.next.is_none();
             known.after = page.next;

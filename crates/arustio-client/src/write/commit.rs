@@ -95,7 +95,7 @@ impl Announced {
         version: ObjectVersion,
         open: Option<Sent>,
     ) -> Result<FileStatus> {
-        let unanswered = open.map(|sent| self.client.still_open(sent));
+        let unanswered = open.map(|sent| self.client.sessions.still_open(sent));
         let commit = Command::CommitWrite(CommitWrite {
             intent: self.grant.intent,
             length,

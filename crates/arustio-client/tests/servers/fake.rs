@@ -1,7 +1,7 @@
 //! A metadata cluster of fake servers: real gRPC, one shared log, and moods.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,8 +16,8 @@ use arustio_types::meta::command::Principal;
 use arustio_types::meta::{Answer, Outcome};
 use arustio_types::{ErrorKind, Incarnation, LogIndex};
 use parking_lot::Mutex;
-use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
@@ -47,6 +47,8 @@ pub(crate) struct Log {
     pub(crate) applied: Vec<u64>,
     /// Requests that arrived, repeats included.
     pub(crate) arrived: u32,
+    /// Those, and the questions who leads.
+    asked: watch::Sender<u32>,
     /// Who answered reads.
     pub(crate) readers: Vec<String>,
 }
@@ -59,11 +61,20 @@ pub(crate) struct Fake {
     log: Arc<Mutex<Log>>,
 }
 
-/// A running server.
+/// A running server. Like a process it has a runtime of its own, which takes the
+/// connections with it when it ends.
 #[derive(Debug)]
 pub(crate) struct Running {
     pub(crate) fake: Fake,
-    task: JoinHandle<()>,
+    process: Option<Runtime>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(process) = self.process.take() {
+            process.shutdown_background();
+        }
+    }
 }
 
 /// Several of them, with one log.
@@ -115,11 +126,18 @@ impl Cluster {
     pub(crate) fn applied(&self) -> Vec<u64> {
         self.log.lock().applied.clone()
     }
+
+    /// Waits until clients have asked so often from now on, for a change or who leads.
+    pub(crate) async fn until_asked(&self, times: u32) {
+        let mut asked = self.log.lock().asked.subscribe();
+        let enough = *asked.borrow() + times;
+        asked.wait_for(|asked| *asked >= enough).await.unwrap();
+    }
 }
 
 impl Running {
     pub(crate) async fn start(cluster: u128, log: Arc<Mutex<Log>>, mood: Mood) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let fake = Fake {
             cluster,
             address: listener.local_addr().unwrap().to_string(),
@@ -127,23 +145,24 @@ impl Running {
             log,
         };
         Self {
-            task: fake.serve(listener),
+            process: Some(fake.serve(listener)),
             fake,
         }
     }
 
     /// The process is gone, with all its connections.
     pub(crate) async fn kill(&mut self) {
-        self.task.abort();
-        // It says that it was aborted.
-        let _ = (&mut self.task).await;
+        let process = self.process.take().unwrap();
+        let limit = Duration::from_secs(10);
+        let ended = tokio::task::spawn_blocking(move || process.shutdown_timeout(limit));
+        ended.await.unwrap();
     }
 
     /// It runs again at the same address.
     pub(crate) async fn restart(&mut self) {
         let address: SocketAddr = self.fake.address.parse().unwrap();
-        let listener = TcpListener::bind(address).await.unwrap();
-        self.task = self.fake.serve(listener);
+        let listener = TcpListener::bind(address).unwrap();
+        self.process = Some(self.fake.serve(listener));
     }
 }
 
@@ -160,15 +179,19 @@ impl Fake {
         self.log.lock().applied.clone()
     }
 
-    fn serve(&self, listener: TcpListener) -> JoinHandle<()> {
+    fn serve(&self, listener: TcpListener) -> Runtime {
         let service = MetadataServiceServer::new(self.clone());
-        let incoming = TcpIncoming::from(listener);
-        tokio::spawn(async move {
+        listener.set_nonblocking(true).unwrap();
+        let mut process = tokio::runtime::Builder::new_multi_thread();
+        let process = process.worker_threads(1).enable_all().build().unwrap();
+        process.spawn(async move {
+            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
             let served = Server::builder()
                 .add_service(service)
-                .serve_with_incoming(incoming);
+                .serve_with_incoming(TcpIncoming::from(listener));
             served.await.unwrap();
-        })
+        });
+        process
     }
 
     async fn mood(&self) -> Mood {
@@ -177,6 +200,10 @@ impl Fake {
             std::future::pending::<()>().await;
         }
         mood
+    }
+
+    fn asked(&self) {
+        self.log.lock().asked.send_modify(|asked| *asked += 1);
     }
 
     fn apply(&self, context: &wire::RequestContext) -> u64 {
@@ -204,6 +231,7 @@ impl MetadataService for Fake {
         &self,
         _: Request<wire::HelloRequest>,
     ) -> Result<Response<wire::HelloResponse>, Status> {
+        self.asked();
         let mood = self.mood().await;
         let leader = match &mood {
             Mood::Follows(leader) => leader.clone(),
@@ -224,6 +252,7 @@ impl MetadataService for Fake {
     ) -> Result<Response<wire::ProposeResponse>, Status> {
         let context = request.into_inner().context.unwrap();
         self.log.lock().arrived += 1;
+        self.asked();
         let position = match self.mood().await {
             Mood::Follows(leader) => return Err(follows(leader)),
             Mood::Cuts => {
@@ -298,8 +327,8 @@ pub(crate) fn client_within(addresses: Vec<String>, request_timeout: Duration) -
 
 /// Addresses that were free a moment ago and that nobody listens on.
 pub(crate) fn nobody(count: usize) -> Vec<String> {
-    let bind = |_| std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let bind = |_| TcpListener::bind("127.0.0.1:0").unwrap();
     let listeners: Vec<_> = (0..count).map(bind).collect();
-    let address = |listener: &std::net::TcpListener| listener.local_addr().unwrap().to_string();
+    let address = |listener: &TcpListener| listener.local_addr().unwrap().to_string();
     listeners.iter().map(address).collect()
 }

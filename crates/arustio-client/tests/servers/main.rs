@@ -147,13 +147,9 @@ async fn a_dead_leader_is_replaced_without_a_word() {
     cluster.servers[0].kill().await;
     cluster.mood(1, Mood::Follows(None));
     cluster.mood(2, Mood::Follows(None));
-    let log = Arc::clone(&cluster.log);
     let waiting = tokio::spawn(async move { change(&remote, 2).await });
-    // An election takes a while; the client waits for it.
-    while log.lock().arrived < 1 {
-        tokio::task::yield_now().await;
-    }
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    // An election takes a while: the client comes back to those two, who could not help it.
+    cluster.until_asked(2 + 2).await;
     cluster.elect(2);
     waiting.await.unwrap().unwrap();
     assert_eq!(cluster.applied(), [1, 2]);
@@ -191,8 +187,10 @@ async fn a_server_that_starts_again_is_found_again() {
     change(&remote, 1).await.unwrap();
     cluster.servers[0].kill().await;
     let waiting = tokio::spawn(async move { change(&remote, 2).await });
-    // Longer than a client waits for a server that it never reached.
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    // For longer than a client waits for a server that it never reached.
+    let stranger = client(cluster.addresses());
+    let error = stranger.identity().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
     cluster.servers[0].restart().await;
     waiting.await.unwrap().unwrap();
     assert_eq!(cluster.applied(), [1, 2]);
@@ -204,14 +202,15 @@ async fn n2_leadership_that_flaps_neither_loses_nor_repeats_a_change() {
     let log = Arc::clone(&cluster.log);
     let addresses = cluster.addresses();
     let flapping = tokio::spawn(async move {
+        // The client meets each mood; how far it gets meanwhile is left to chance.
         for round in 0.. {
             cluster.mood(round % 3, Mood::Falters);
-            tokio::time::sleep(Duration::from_millis(7)).await;
+            cluster.until_asked(1).await;
             cluster.depose();
             cluster.mood((round + 1) % 3, Mood::Cuts);
-            tokio::time::sleep(Duration::from_millis(7)).await;
+            cluster.until_asked(2).await;
             cluster.elect((round + 1) % 3);
-            tokio::time::sleep(Duration::from_millis(30)).await;
+            cluster.until_asked(3).await;
         }
     });
     let remote = client(addresses);

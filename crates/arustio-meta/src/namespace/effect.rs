@@ -140,7 +140,7 @@ pub(crate) fn finish(
             }
             dentry::touch(txn, &under, key, ctx.at)?;
         }
-        EffectKind::Rename { .. } | EffectKind::RenameTree { .. } => {
+        EffectKind::Rename { .. } | EffectKind::RenameTree(_) => {
             let message = "a rename ends with its copy settled, undone or dropped, never so";
             return Err(Refusal::new(ErrorKind::InvalidArgument, message).into());
         }

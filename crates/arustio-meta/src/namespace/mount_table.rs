@@ -205,8 +205,8 @@ pub(crate) fn update(txn: &mut Txn<'_>, _ctx: &Context, spec: &MountSpec) -> Ste
     }
     refuse_overlap(&txn.mounts()?, spec)?;
     credential::store(txn, entry.id, &spec.credential)?;
-    // Any option may lead to another store; a cached block is not worth the risk.
-    if entry.spec.options != spec.options || entry.spec.bound_to != spec.bound_to {
+    // Nothing that was cached of another store is taken for this one's.
+    if !entry.spec.names_the_same_bytes(spec) {
         entry.generation += 1;
     }
     entry.spec = without_credential(spec);

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use arustio_types::meta::command::{Outcome, Owed, PendingOn};
-use arustio_types::meta::effect::{Effect, EffectKind};
+use arustio_types::meta::effect::{Effect, EffectKind, TreeRename};
 use arustio_types::meta::intent::Intent;
 use arustio_types::{EffectId, FsPath, IntentId, MountId, SessionId};
 
@@ -18,9 +18,9 @@ use crate::error::StateMachineError;
 use crate::mutation::Mutation;
 use crate::session;
 
-/// Longest that an unanswered request is said to travel: the lease, and the 15 minutes
-/// after which S3 refuses a dated request.
-const MAX_UNANSWERED: Duration = Duration::from_secs(16 * 60);
+/// Longest that an unanswered request is said to travel: the lease, the 15 minutes after
+/// which S3 refuses a dated request, and what clocks may run apart, twice.
+const MAX_UNANSWERED: Duration = Duration::from_secs(20 * 60);
 
 // ---------- storing ----------
 
@@ -80,9 +80,10 @@ pub(crate) fn index_keys(effect: &Effect) -> Vec<Vec<u8>> {
             vec![key::owed_on(mount, key, id)]
         }
         EffectKind::DeleteTree { prefix, .. } => vec![key::tree_on(mount, prefix, id)],
-        EffectKind::RenameTree { from, to, .. } => {
-            vec![key::tree_on(mount, from, id), key::tree_on(mount, to, id)]
-        }
+        EffectKind::RenameTree(tree) => vec![
+            key::tree_on(mount, &tree.from, id),
+            key::tree_on(mount, &tree.to, id),
+        ],
         EffectKind::Rename { from, to, .. } => {
             vec![key::owed_on(mount, from, id), key::owed_on(mount, to, id)]
         }
@@ -202,7 +203,8 @@ pub(crate) fn describe_target(txn: &Txn<'_>, effect: &Effect) -> Read<String> {
     let key = match &effect.kind {
         EffectKind::Delete { key, .. } | EffectKind::PutMarker { key, .. } => key,
         EffectKind::DeleteTree { prefix, .. } => prefix,
-        EffectKind::Rename { new_path, .. } | EffectKind::RenameTree { new_path, .. } => {
+        EffectKind::Rename { new_path, .. }
+        | EffectKind::RenameTree(TreeRename { new_path, .. }) => {
             return Ok(new_path.to_string());
         }
     };

@@ -35,6 +35,7 @@ pub(crate) fn query(view: &View<'_>, query: &Query) -> Read<Answer> {
         Query::Conf { path } => Ok(Answer::Conf {
             own: settings::own(&view.txn, path)?,
             effective: settings::effective(&view.txn, path)?,
+            origins: settings::origins(&view.txn, path)?,
         }),
         Query::Pending { after, limit } => pending(view, *after, *limit),
         Query::Detached { root, after, limit } => detached(view, *root, *after, *limit),

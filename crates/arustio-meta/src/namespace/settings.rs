@@ -7,7 +7,7 @@ use arustio_types::ErrorKind;
 use arustio_types::FsPath;
 use arustio_types::meta::command::{Outcome, Refusal};
 use arustio_types::meta::mount::WriteType;
-use arustio_types::meta::setting::PathConf;
+use arustio_types::meta::setting::{Origin, PathConf};
 
 use super::txn::{Read, Step, Txn};
 use crate::engine::Family;
@@ -28,6 +28,23 @@ pub(crate) fn effective(txn: &Txn<'_>, path: &FsPath) -> Read<PathConf> {
         conf = own(txn, &ancestor)?.over(&conf);
     }
     Ok(own(txn, path)?.over(&conf))
+}
+
+/// Where each effective value was set.
+pub(crate) fn origins(txn: &Txn<'_>, path: &FsPath) -> Read<Vec<Origin>> {
+    let mut found: Vec<Origin> = Vec::new();
+    let mut paths = path.ancestors();
+    paths.push(path.clone());
+    // The nearest one says what holds.
+    for path in paths.into_iter().rev() {
+        for (key, _) in own(txn, &path)?.entries() {
+            if !found.iter().any(|origin| origin.key == key) {
+                let (key, path) = (key.to_owned(), path.clone());
+                found.push(Origin { key, path });
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// Whether anything strictly below a path is set.

@@ -25,7 +25,7 @@ use arustio_types::meta::credential::Credential;
 use arustio_types::meta::effect::{Effect, EffectKind};
 use arustio_types::meta::merge::{KeyRange, Merge, MergeEntry, MergeKind};
 use arustio_types::meta::mount::{MountCapabilities, MountSpec};
-use arustio_types::meta::setting::PathConf;
+use arustio_types::meta::setting::{Origin, PathConf};
 use arustio_types::meta::{Answer, Command, FileKind, FileStatus, Outcome, Query, RequestContext};
 use arustio_types::{
     ClusterId, ContentId, EffectId, FsPath, Incarnation, InodeId, IntentId, LogIndex,
@@ -596,12 +596,10 @@ fn tell_effect(effect: &Effect) -> String {
                 write_id.get()
             )
         }
-        EffectKind::RenameTree {
-            from, to, after, ..
-        } => {
-            let after = after.as_ref();
+        EffectKind::RenameTree(tree) => {
+            let after = tree.after.as_ref();
             let after = after.map_or(String::new(), |after| format!(" after {after}"));
-            format!("rename-tree {from} to {to}{after}")
+            format!("rename-tree {} to {}{after}", tree.from, tree.to)
         }
         EffectKind::PutMarker { key, .. } => format!("marker {key}"),
     };
@@ -760,12 +758,18 @@ fn tell_answer(answer: &Answer) -> String {
             });
             lines(files.chain(next.iter().map(|next| format!("more after {next}"))))
         }
-        Answer::Conf { own, effective } => {
-            format!(
+        Answer::Conf {
+            own,
+            effective,
+            origins,
+        } => {
+            let told = format!(
                 "own {:?}, effective {:?}",
                 own.entries(),
                 effective.entries()
-            )
+            );
+            let from = |origin: &Origin| format!("{} from {}", origin.key, origin.path);
+            lines([told].into_iter().chain(origins.iter().map(from)))
         }
         Answer::Usage(part) => {
             let unloaded = part.unloaded.iter().map(|dir| format!("not loaded: {dir}"));

@@ -62,11 +62,12 @@ impl Inner {
         store: Arc<Consensus<Namespace>>,
         sealer: Sealer,
         liveness: Arc<Liveness>,
+        seed: u64,
     ) -> Self {
         Self {
             store,
             sealer,
-            syncs: SyncTable::new(SyncLimits::default()),
+            syncs: SyncTable::new(SyncLimits::default(), seed),
             liveness,
             monotonic: SystemMonotonic::new(),
         }
@@ -123,7 +124,8 @@ impl MetadataService for Metadata {
     ) -> Result<Response<wire::EndSyncResponse>, Status> {
         let request = request.into_inner();
         let work = async {
-            // A turn of a server that led before has passed on, and says nothing here.
+            // A turn of a server that led before has passed on, and its ticket names none
+            // here.
             self.inner()?.syncs.finish(request.ticket, request.looked);
             Ok(wire::EndSyncResponse {})
         };

@@ -23,7 +23,7 @@ use futures::stream::{self, BoxStream};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{answer, given_or, store_failure};
+use super::{answer, answer_at_end, given_or, store_failure};
 use crate::compose::Opened;
 use crate::config::is_address;
 use crate::introduction::{Introduction, check_peer};
@@ -86,7 +86,7 @@ impl RaftService for Raft {
                 () = self.stop.cancelled() => Err(stopping()),
             }
         };
-        answer(&self.metrics, "raft_messages", work).await
+        answer_at_end(&self.metrics, "raft_messages", work).await
     }
 
     type SnapshotStream = BoxStream<'static, Result<wire::SnapshotResponse, Status>>;

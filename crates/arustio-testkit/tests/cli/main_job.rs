@@ -1,6 +1,6 @@
 //! The main job, and what the verbs print.
 
-use arustio_testkit::s3::{Operation, Profile};
+use arustio_testkit::s3::{FaultAction, FaultRule, Operation, Profile};
 
 use super::house::{BUCKET, House};
 
@@ -204,7 +204,10 @@ async fn settings_of_a_path_are_inherited_and_the_data_survives_their_change() {
         .await
         .ok();
     let conf = house.run(&["fs", "get-conf", "/data/d"]).await.ok();
-    assert!(conf.contains("block.size=1MiB (inherited)"), "{conf}");
+    assert!(
+        conf.contains("block.size=1MiB (inherited from /data)"),
+        "{conf}"
+    );
     assert!(conf.contains("sync.interval=1m (default)"), "{conf}");
     let back = house.path("back");
     house
@@ -216,6 +219,13 @@ async fn settings_of_a_path_are_inherited_and_the_data_survives_their_change() {
         .run(&["fs", "set-conf", "/data", "--unset", "block.size"])
         .await
         .ok();
+    let own = house.run(&["fs", "get-conf", "/data"]).await.ok();
+    assert!(own.contains("write.type=THROUGH (set here)"), "{own}");
+    let json = ["fs", "get-conf", "--json", "/data/d", "write.type"];
+    let line = house.run(&json).await.ok();
+    let value: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(value["origin"], "inherited");
+    assert_eq!(value["from"], "/data");
     let size = house
         .run(&["fs", "get-conf", "/data", "block.size"])
         .await
@@ -236,6 +246,35 @@ async fn r3_a_change_in_the_bucket_is_seen_at_once_after_a_sync() {
     house.s3.backdoor().delete(BUCKET, "d/f");
     house.run(&["fs", "sync", "/data/d"]).await.ok();
     assert_eq!(house.run(&["fs", "ls", "/data/d"]).await.ok(), "g\n");
+}
+
+#[tokio::test]
+async fn n1_stale_ok_shows_what_is_known_and_asks_the_bucket_nothing() {
+    let house = House::mounted().await;
+    house.put("/data/d/f", b"12345").await;
+    house.run(&["fs", "ls", "-R", "/data"]).await.ok();
+    house.s3.backdoor().put(BUCKET, "d/new", "67");
+    house.s3.backdoor().put(BUCKET, "e/new", "89");
+    let asked = house.s3.faults().add(FaultRule::new(FaultAction::SlowDown));
+    let run = async |verb, path| house.run(&["fs", verb, "--stale-ok", path]).await;
+    assert_eq!(run("ls", "/data").await.ok(), "d/\n");
+    assert_eq!(run("ls", "/data/d").await.ok(), "f\n");
+    let status = run("stat", "/data/d/f").await.ok();
+    assert!(status.contains("size: 5\n"), "{status}");
+    assert_eq!(run("du", "/data").await.ok(), "5\t/data/d\n5\t/data\n");
+    let counted = run("count", "/data").await.ok();
+    assert!(counted.contains("1 files"), "{counted}");
+    run("stat", "/data/d/new")
+        .await
+        .fails("NotFound", 3, &["/data/d/new"]);
+    run("ls", "/data/e")
+        .await
+        .fails("NotFound", 3, &["/data/e"]);
+    assert_eq!(house.s3.faults().hits(asked), 0);
+    house.s3.faults().clear();
+    house.run(&["fs", "sync", "-r", "/data"]).await.ok();
+    assert_eq!(run("ls", "/data/d").await.ok(), "f\nnew\n");
+    assert_eq!(run("ls", "/data/e").await.ok(), "new\n");
 }
 
 #[tokio::test]
@@ -306,6 +345,14 @@ async fn an_updated_mount_keeps_what_was_not_given_anew() {
     assert_eq!(house.run(&["fs", "cat", "/data/f"]).await.ok(), "content");
     let listed = house.run(&["fs", "list"]).await.ok();
     assert_eq!(listed, "s3://test-bucket on /data (ro)\n");
+    // A key that is replaced leaves the mount as it is.
+    let key = ["fs", "update-mount", "-o", "path_style=true", "/data"];
+    let updated = house.run(&key).await.ok();
+    assert!(updated.contains("(ro)"), "{updated}");
+    let writable = ["fs", "update-mount", "--readonly=false", "/data"];
+    let updated = house.run(&writable).await.ok();
+    assert_eq!(updated, "updated s3://test-bucket on /data (rw)\n");
+    house.put("/data/g", b"content").await;
     let wrong = "secret_access_key=env:NOT_THE_SECRET";
     let mut command = house.command();
     command.env("NOT_THE_SECRET", "something else");

@@ -441,7 +441,13 @@ impl Short for ArustioFileSystem {
 
     /// Everything below, with content for files.
     async fn tree(&self, path: &str) -> BTreeMap<String, Option<String>> {
-        let mut entries = self.list(&p(path), ListOptions { recursive: true });
+        let mut entries = self.list(
+            &p(path),
+            ListOptions {
+                recursive: true,
+                ..ListOptions::default()
+            },
+        );
         let mut found = BTreeMap::new();
         while let Some(entry) = entries.next().await {
             let entry = entry.unwrap();

@@ -36,7 +36,13 @@ async fn n5_a_recursive_listing_of_thousands_names_everything_once() {
         let (house, fs) = House::mounted_with(profile).await;
         fill(&house);
         for client in [&fs, &house.client().await] {
-            let entries = client.list(&p("/data/t"), ListOptions { recursive: true });
+            let entries = client.list(
+                &p("/data/t"),
+                ListOptions {
+                    recursive: true,
+                    ..ListOptions::default()
+                },
+            );
             let listed: Vec<String> = entries
                 .map_ok(|entry| entry.path.to_string())
                 .try_collect()
@@ -104,7 +110,13 @@ async fn n5_a_listing_that_nobody_takes_asks_for_little() {
     fill(&house);
     fs.exists("/data/t").await;
     house.s3.stats().reset();
-    let mut entries = fs.list(&p("/data/t"), ListOptions { recursive: true });
+    let mut entries = fs.list(
+        &p("/data/t"),
+        ListOptions {
+            recursive: true,
+            ..ListOptions::default()
+        },
+    );
     for _ in 0..3 {
         entries.next().await.unwrap().unwrap();
     }

@@ -11,7 +11,6 @@
 )]
 
 mod errors;
-mod history;
 mod house;
 mod listing;
 mod mounts;

@@ -9,24 +9,29 @@ use arustio_client::{
     ArustioFileSystem, CreateOptions, DeleteOptions, ErrorKind, FileSystem, RenameOptions, Result,
     StatOptions,
 };
+use arustio_meta::testing::history::{self, Answer, linearizable};
 use arustio_testkit::s3::Profile;
 use arustio_types::ContentId;
 use arustio_types::meta::setting::{PathConf, SyncInterval};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use crate::history::{Answer, Call, Event, linearizable};
 use crate::house::{House, Short, p, within};
 
 const PATHS: [&str; 3] = ["/data/a", "/data/b", "/data/d/c"];
 const CLIENTS: u64 = 4;
 const CALLS: usize = 16;
 const ALWAYS: SyncInterval = SyncInterval::Every(Duration::ZERO);
+/// What a name will lead to is known when the service has said so.
+const NOT_YET: ContentId = ContentId::new(0);
+
+type Call = history::Call<ContentId>;
+type Event = history::Event<ContentId>;
 
 fn some_call(random: &mut StdRng) -> Call {
     let path = random.random_range(0..PATHS.len());
     match random.random_range(0..10) {
-        0..3 => Call::Create(path),
+        0..3 => Call::Create(path, NOT_YET),
         3..6 => Call::Stat(path),
         6..8 => Call::Delete(path),
         _ => Call::Rename(
@@ -42,13 +47,17 @@ async fn make(fs: &ArustioFileSystem, path: &str) -> Result<ContentId> {
     Ok(writer.commit().await?.content)
 }
 
-async fn carry_out(fs: &ArustioFileSystem, call: Call) -> Answer {
+/// The call, with what a name leads to that it made, and its answer.
+async fn carry_out(fs: &ArustioFileSystem, call: Call) -> (Call, Answer<ContentId>) {
     let path = |index: usize| p(PATHS[index]);
     let done = match call {
-        Call::Create(at) => make(fs, PATHS[at]).await.map(Answer::Made),
+        Call::Create(at, _) => match make(fs, PATHS[at]).await {
+            Ok(content) => return (Call::Create(at, content), Answer::Done),
+            Err(error) => Err(error),
+        },
         Call::Stat(at) => {
             let seen = fs.stat(&path(at), StatOptions::default()).await;
-            seen.map(|status| Answer::Seen(status.content))
+            seen.map(|status| Answer::Seen(status.content.expect("all names are of files")))
         }
         Call::Delete(at) => {
             let removed = fs.delete(&path(at), DeleteOptions::default()).await;
@@ -59,14 +68,16 @@ async fn carry_out(fs: &ArustioFileSystem, call: Call) -> Answer {
             let moved = fs.rename(&from, &to, RenameOptions::default()).await;
             moved.map(|()| Answer::Done)
         }
+        Call::Write(..) | Call::Replace(..) | Call::List => panic!("{call:?} is never drawn"),
     };
-    done.unwrap_or_else(|error| match error.kind() {
+    let answer = done.unwrap_or_else(|error| match error.kind() {
         ErrorKind::NotFound => Answer::NotFound,
         ErrorKind::AlreadyExists => Answer::Exists,
         // Nothing happened, and the message says what to do.
         ErrorKind::Conflict => Answer::Nothing,
         _ => panic!("{call:?}: {error}"),
-    })
+    });
+    (call, answer)
 }
 
 async fn act(fs: ArustioFileSystem, seed: u64, clock: Arc<AtomicU64>) -> Vec<Event> {
@@ -75,7 +86,7 @@ async fn act(fs: ArustioFileSystem, seed: u64, clock: Arc<AtomicU64>) -> Vec<Eve
     for _ in 0..CALLS {
         let call = some_call(&mut random);
         let called = clock.fetch_add(1, Ordering::SeqCst);
-        let answer = carry_out(&fs, call).await;
+        let (call, answer) = carry_out(&fs, call).await;
         let returned = clock.fetch_add(1, Ordering::SeqCst);
         events.push(Event {
             call,

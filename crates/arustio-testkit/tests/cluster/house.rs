@@ -107,7 +107,13 @@ pub(crate) async fn make(fs: &ArustioFileSystem, path: &str) -> Result<()> {
 
 /// Everything below a path, as names.
 pub(crate) async fn below(fs: &ArustioFileSystem, path: &str) -> Vec<String> {
-    let listed = fs.list(&p(path), ListOptions { recursive: true });
+    let listed = fs.list(
+        &p(path),
+        ListOptions {
+            recursive: true,
+            ..ListOptions::default()
+        },
+    );
     let listed: Vec<_> = listed.try_collect().await.unwrap();
     let paths = listed.into_iter().map(|status| status.path.to_string());
     paths.collect()

@@ -65,25 +65,7 @@ pub enum EffectKind {
     /// Move every object of a directory that has its new name already. Until it ends, what
     /// lies below finds its objects under the old prefix; it is replaced step by step by
     /// one [`Rename`](Self::Rename) for each object.
-    RenameTree {
-        /// All keys of the tree started with this, and do where nothing was moved yet.
-        from: UfsKey,
-        /// They will start with this.
-        to: UfsKey,
-        /// The directory.
-        root: InodeId,
-        /// Seed of the write ids that the copies carry.
-        write_id: WriteId,
-        /// The name it had.
-        old_path: FsPath,
-        /// The name it has now.
-        new_path: FsPath,
-        /// The last name below it whose object has an effect of its own, relative to it;
-        /// `None` before the first.
-        after: Option<String>,
-        /// Objects that have, or had, an effect of their own.
-        moved: u64,
-    },
+    RenameTree(TreeRename),
     /// Write the marker of a directory.
     PutMarker {
         /// The marker's key, with a trailing `/`.
@@ -95,6 +77,28 @@ pub enum EffectKind {
     },
 }
 
+/// A directory on its way, and how far it has come.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TreeRename {
+    /// All keys of the tree started with this, and do where nothing was moved yet.
+    pub from: UfsKey,
+    /// They will start with this.
+    pub to: UfsKey,
+    /// The directory.
+    pub root: InodeId,
+    /// Seed of the write ids that the copies carry.
+    pub write_id: WriteId,
+    /// The name it had.
+    pub old_path: FsPath,
+    /// The name it has now.
+    pub new_path: FsPath,
+    /// The last name below it whose object has an effect of its own, relative to it;
+    /// `None` before the first.
+    pub after: Option<String>,
+    /// Objects that have, or had, an effect of their own.
+    pub moved: u64,
+}
+
 impl EffectKind {
     /// One word for people.
     pub fn name(&self) -> &'static str {
@@ -102,7 +106,7 @@ impl EffectKind {
             Self::Delete { .. } => "delete",
             Self::DeleteTree { .. } => "delete-tree",
             Self::Rename { .. } => "rename",
-            Self::RenameTree { .. } => "rename-tree",
+            Self::RenameTree(_) => "rename-tree",
             Self::PutMarker { .. } => "marker",
         }
     }
@@ -113,7 +117,7 @@ impl EffectKind {
             Self::Delete { key: own, .. } | Self::PutMarker { key: own, .. } => own == key,
             Self::DeleteTree { prefix, .. } => key.as_str().starts_with(prefix.as_str()),
             Self::Rename { from, to, .. } => from == key || to == key,
-            Self::RenameTree { from, to, .. } => [from, to]
+            Self::RenameTree(tree) => [&tree.from, &tree.to]
                 .iter()
                 .any(|prefix| key.as_str().starts_with(prefix.as_str())),
         }

@@ -82,12 +82,40 @@ pub struct MountSpec {
     pub bound_to: Option<String>,
 }
 
+impl MountSpec {
+    /// Options that say how a store is spoken to, and never which store it is: what is
+    /// not named here may lead to other bytes. A profile names a region, too.
+    pub const SAME_BYTES: [&str; 9] = [
+        "allow_http",
+        "conditional_put",
+        "path_style",
+        "probe",
+        "request_payer",
+        "role_arn",
+        "sse",
+        "sse_kms_key_id",
+        "web_identity_token_file",
+    ];
+
+    /// Whether every key still names the same bytes under `other`, which stands at the
+    /// same path. Credentials do not count: whoever asks, the bytes are the same.
+    pub fn names_the_same_bytes(&self, other: &Self) -> bool {
+        let leading = |spec: &Self| -> Vec<(String, String)> {
+            let options = spec.options.clone().into_iter();
+            let leads = |(key, _): &(String, String)| !Self::SAME_BYTES.contains(&key.as_str());
+            options.filter(leads).collect()
+        };
+        self.uri == other.uri && self.bound_to == other.bound_to && leading(self) == leading(other)
+    }
+}
+
 /// What stands.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MountEntry {
     /// Its number; a new one each time.
     pub id: MountId,
-    /// Rises with each update that may make a key name other bytes.
+    /// Rises with each update that may make a key name other bytes
+    /// ([`MountSpec::names_the_same_bytes`]).
     pub generation: u32,
     /// The directory it stands on.
     pub root: InodeId,

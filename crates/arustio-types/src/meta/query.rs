@@ -7,7 +7,7 @@ use crate::meta::credential::SecretOptions;
 use crate::meta::effect::Effect;
 use crate::meta::intent::Intent;
 use crate::meta::mount::MountEntry;
-use crate::meta::setting::PathConf;
+use crate::meta::setting::{Origin, PathConf};
 use crate::meta::status::FileStatus;
 use crate::path::FsPath;
 
@@ -108,6 +108,8 @@ pub enum Answer {
         own: PathConf,
         /// With everything inherited.
         effective: PathConf,
+        /// Where each value of the effective ones was set; the others are defaults.
+        origins: Vec<Origin>,
     },
     /// Announced and owed.
     Pending {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::block::BlockSize;
 use crate::meta::mount::WriteType;
+use crate::path::FsPath;
 use crate::unit::{ByteSize, InvalidUnit, format_duration, parse_duration};
 
 /// How old knowledge of the UFS may be (R3).
@@ -40,6 +41,15 @@ pub struct PathConf {
     pub sync_interval: Option<SyncInterval>,
     /// `block.size`.
     pub block_size: Option<BlockSize>,
+}
+
+/// Which path a value comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// The canonical key.
+    pub key: String,
+    /// It was set on exactly this path.
+    pub path: FsPath,
 }
 
 impl PathConf {

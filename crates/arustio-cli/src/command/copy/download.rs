@@ -63,7 +63,13 @@ async fn copy_tree(
     force: bool,
 ) -> Result<(), FsError> {
     make_directory(&to)?;
-    let listing = fs.list(&from, ListOptions { recursive: true });
+    let listing = fs.list(
+        &from,
+        ListOptions {
+            recursive: true,
+            ..ListOptions::default()
+        },
+    );
     let jobs = listing.try_filter_map(|entry| {
         let relative = entry.path.relative_to(&from).unwrap_or_default();
         let local = to.join(relative);

@@ -1,6 +1,6 @@
 //! Intents and effects as they are stored.
 
-use arustio_types::meta::effect::{Effect, EffectKind};
+use arustio_types::meta::effect::{Effect, EffectKind, TreeRename};
 use arustio_types::meta::intent::Intent;
 use arustio_types::{
     ContentId, EffectId, FsPath, InodeId, IntentId, LogIndex, MountId, SessionId, UfsKey, WriteId,
@@ -123,25 +123,16 @@ fn write_kind(kind: &EffectKind, to: &mut Writer) {
             to.text(old_path.as_str());
             to.text(new_path.as_str());
         }
-        EffectKind::RenameTree {
-            from,
-            to: target,
-            root,
-            write_id,
-            old_path,
-            new_path,
-            after,
-            moved,
-        } => {
+        EffectKind::RenameTree(tree) => {
             to.byte(RENAME_TREE);
-            to.text(from.as_str());
-            to.text(target.as_str());
-            to.number(root.get());
-            to.bits(write_id.get());
-            to.text(old_path.as_str());
-            to.text(new_path.as_str());
-            to.option(after.as_ref(), |to, after| to.text(after));
-            to.number(*moved);
+            to.text(tree.from.as_str());
+            to.text(tree.to.as_str());
+            to.number(tree.root.get());
+            to.bits(tree.write_id.get());
+            to.text(tree.old_path.as_str());
+            to.text(tree.new_path.as_str());
+            to.option(tree.after.as_ref(), |to, after| to.text(after));
+            to.number(tree.moved);
         }
         EffectKind::PutMarker { key, dir, write_id } => {
             to.byte(PUT_MARKER);
@@ -172,7 +163,7 @@ fn read_kind(from: &mut Reader<'_>) -> Result<EffectKind, RecordError> {
             old_path: read_path(from)?,
             new_path: read_path(from)?,
         },
-        RENAME_TREE => EffectKind::RenameTree {
+        RENAME_TREE => EffectKind::RenameTree(TreeRename {
             from: read_key(from)?,
             to: read_key(from)?,
             root: InodeId::new(from.number()?),
@@ -181,7 +172,7 @@ fn read_kind(from: &mut Reader<'_>) -> Result<EffectKind, RecordError> {
             new_path: read_path(from)?,
             after: from.option(|from| from.text("a name").map(str::to_owned))?,
             moved: from.number()?,
-        },
+        }),
         PUT_MARKER => EffectKind::PutMarker {
             key: read_key(from)?,
             dir: InodeId::new(from.number()?),

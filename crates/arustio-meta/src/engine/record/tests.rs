@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use arustio_types::meta::credential::Credential;
-use arustio_types::meta::effect::{Effect, EffectKind};
+use arustio_types::meta::effect::{Effect, EffectKind, TreeRename};
 use arustio_types::meta::intent::Intent;
 use arustio_types::meta::mount::{MountCapabilities, MountEntry, MountSpec, WriteType};
 use arustio_types::meta::setting::{PathConf, SyncInterval};
@@ -223,7 +223,7 @@ fn records_of_every_released_format_are_still_read() {
     );
     golden(
         "rename-tree",
-        &effect(EffectKind::RenameTree {
+        &effect(EffectKind::RenameTree(TreeRename {
             from: UfsKey::new("a/"),
             to: UfsKey::new("b/"),
             root: InodeId::new(8),
@@ -232,7 +232,7 @@ fn records_of_every_released_format_are_still_read() {
             new_path: FsPath::new("/data/b").unwrap(),
             after: Some("c/d".to_owned()),
             moved: 300,
-        }),
+        })),
     );
     golden(
         "put-marker",

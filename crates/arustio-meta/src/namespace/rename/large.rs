@@ -13,8 +13,8 @@
 use std::ops::ControlFlow;
 
 use arustio_types::meta::command::{Outcome, Refusal};
-use arustio_types::meta::effect::{Effect, EffectKind};
-use arustio_types::{EffectId, ErrorKind, FsPath, InodeId, UfsKey, WriteId};
+use arustio_types::meta::effect::{Effect, EffectKind, TreeRename};
+use arustio_types::{EffectId, ErrorKind, FsPath};
 
 use super::{Proofs, Rename, Tree, detach_source, owe_all, place_of};
 use crate::engine::record::InodeRecord;
@@ -40,7 +40,7 @@ pub(super) fn begin(
     let mut record = dentry::dir_record(txn, source.id)?;
     record.origin = Some(from.clone());
     txn.put_inode(source.id, &InodeRecord::Dir(record));
-    let moving = Moving {
+    let kind = EffectKind::RenameTree(TreeRename {
         from,
         to: under.dir_key(asked.to),
         root: source.id,
@@ -49,15 +49,15 @@ pub(super) fn begin(
         new_path: asked.to.clone(),
         after: None,
         moved: 0,
-    };
-    Ok(owed::new_effect(txn, ctx, under.id(), moving.into_kind())?)
+    });
+    Ok(owed::new_effect(txn, ctx, under.id(), kind)?)
 }
 
 /// Gives the next names effects of their own. Those come first in the outcome; the effect
 /// of the tree follows if it is not done.
 pub(crate) fn expand(txn: &mut Txn<'_>, ctx: &Context, id: EffectId) -> Step<Outcome> {
     let effect = owed::own_effect(txn, ctx, id)?;
-    let mut moving = Moving::of(&effect)?;
+    let mut moving = moving(&effect)?;
     let under = owed::mount_of(txn, effect.mount)?;
     let nodes = next(txn, &moving)?;
     let last = nodes.len() < STEP;
@@ -66,7 +66,7 @@ pub(crate) fn expand(txn: &mut Txn<'_>, ctx: &Context, id: EffectId) -> Step<Out
         effects.extend(end(txn, ctx, &under, &effect, &moving)?);
     } else {
         let effect = Effect {
-            kind: moving.into_kind(),
+            kind: EffectKind::RenameTree(moving),
             last_error: None,
             ..effect
         };
@@ -76,71 +76,26 @@ pub(crate) fn expand(txn: &mut Txn<'_>, ctx: &Context, id: EffectId) -> Step<Out
     Ok(Outcome::Renamed { effects })
 }
 
-/// The parts of such an effect.
-struct Moving {
-    from: UfsKey,
-    to: UfsKey,
-    root: InodeId,
-    write_id: WriteId,
-    old_path: FsPath,
-    new_path: FsPath,
-    after: Option<String>,
-    moved: u64,
-}
-
-impl Moving {
-    fn of(effect: &Effect) -> Step<Self> {
-        match &effect.kind {
-            EffectKind::RenameTree {
-                from,
-                to,
-                root,
-                write_id,
-                old_path,
-                new_path,
-                after,
-                moved,
-            } => Ok(Self {
-                from: from.clone(),
-                to: to.clone(),
-                root: *root,
-                write_id: *write_id,
-                old_path: old_path.clone(),
-                new_path: new_path.clone(),
-                after: after.clone(),
-                moved: *moved,
-            }),
-            other => {
-                let message = format!("this effect is a {} and moves no directory", other.name());
-                Err(Refusal::new(ErrorKind::InvalidArgument, message).into())
-            }
-        }
-    }
-
-    fn into_kind(self) -> EffectKind {
-        EffectKind::RenameTree {
-            from: self.from,
-            to: self.to,
-            root: self.root,
-            write_id: self.write_id,
-            old_path: self.old_path,
-            new_path: self.new_path,
-            after: self.after,
-            moved: self.moved,
-        }
-    }
-
-    fn tree<'t>(&'t self, under: &'t Under) -> Tree<'t> {
-        Tree {
-            under,
-            old: &self.old_path,
-            new: &self.new_path,
-            write_id: self.write_id,
+fn moving(effect: &Effect) -> Step<TreeRename> {
+    match &effect.kind {
+        EffectKind::RenameTree(moving) => Ok(moving.clone()),
+        other => {
+            let message = format!("this effect is a {} and moves no directory", other.name());
+            Err(Refusal::new(ErrorKind::InvalidArgument, message).into())
         }
     }
 }
 
-fn next(txn: &Txn<'_>, moving: &Moving) -> Read<Vec<Node>> {
+fn tree_of<'t>(moving: &'t TreeRename, under: &'t Under) -> Tree<'t> {
+    Tree {
+        under,
+        old: &moving.old_path,
+        new: &moving.new_path,
+        write_id: moving.write_id,
+    }
+}
+
+fn next(txn: &Txn<'_>, moving: &TreeRename) -> Read<Vec<Node>> {
     let mut nodes = Vec::new();
     tree::walk_after(txn, moving.root, moving.after.as_deref(), &mut |node| {
         nodes.push(node);
@@ -156,7 +111,7 @@ fn step(
     txn: &mut Txn<'_>,
     ctx: &Context,
     under: &Under,
-    moving: &mut Moving,
+    moving: &mut TreeRename,
     nodes: Vec<Node>,
 ) -> Step<Vec<Effect>> {
     let mut moves = Vec::new();
@@ -169,7 +124,7 @@ fn step(
             continue;
         };
         let place = place_of(txn, node, old, Some(under.clone()))?;
-        let tree = moving.tree(under);
+        let tree = tree_of(moving, under);
         let Some(one) = detach_source(txn, ctx, &tree, place, moving.moved)? else {
             continue;
         };
@@ -193,7 +148,7 @@ fn end(
     ctx: &Context,
     under: &Under,
     effect: &Effect,
-    moving: &Moving,
+    moving: &TreeRename,
 ) -> Step<Vec<Effect>> {
     let mut record = dentry::dir_record(txn, moving.root)?;
     record.origin = None;
@@ -216,7 +171,7 @@ fn end(
         let marker = directory::owe_marker(txn, ctx, under, &dir, moving.write_id)?;
         return Ok(vec![marker]);
     }
-    let tree = moving.tree(under);
+    let tree = tree_of(moving, under);
     let own = detach_source(txn, ctx, &tree, at(&moving.old_path), moving.moved)?;
     owe_all(txn, ctx, own.into_iter().collect())
 }

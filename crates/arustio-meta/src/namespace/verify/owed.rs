@@ -121,9 +121,9 @@ impl Check<'_> {
                 self.moving.insert(*inode);
                 *inode
             }
-            EffectKind::RenameTree { root, .. } => {
-                self.moving_trees.insert(*root);
-                *root
+            EffectKind::RenameTree(tree) => {
+                self.moving_trees.insert(tree.root);
+                tree.root
             }
             EffectKind::PutMarker { dir, .. } => *dir,
         };

@@ -129,7 +129,7 @@ impl Client {
                 self.carry_over(&step).await
             }
             EffectKind::DeleteTree { .. }
-            | EffectKind::RenameTree { .. }
+            | EffectKind::RenameTree(_)
             | EffectKind::PutMarker { .. } => Ok(()),
         };
         if done.is_err() {
