@@ -185,7 +185,7 @@ impl<'e> Txn<'e> {
         }
         let records = ids.iter().zip(found).map(|(id, value)| {
             let value = value.ok_or_else(|| nameless(*id))?;
-            Ok(InodeRecord::decode_stored(&value)?)
+            InodeRecord::decode_stored(&value)
         });
         records.collect()
     }
