@@ -3,7 +3,7 @@
 
 use std::hint::black_box;
 
-use arustio_types::cluster::{ClusterView, NodeInfo};
+use arustio_types::cluster::{ClusterView, DataEndpoints, NodeInfo};
 use arustio_types::{BlockKey, BlockSize, ContentId, FsPath, NodeId, block, placement};
 use criterion::{Criterion, criterion_group, criterion_main};
 
@@ -12,6 +12,7 @@ fn view(nodes: u64) -> ClusterView {
         id: NodeId::new(id),
         address: format!("node{id}:7411"),
         weight: 1,
+        data: DataEndpoints::default(),
     });
     ClusterView {
         epoch: 1,

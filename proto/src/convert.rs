@@ -23,6 +23,7 @@ mod effect;
 mod field;
 mod merge;
 mod mount;
+mod node;
 mod outcome;
 mod query;
 mod status;

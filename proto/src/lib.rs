@@ -8,6 +8,8 @@
 //! A command has one encoding, on the wire and in the log: [`convert::encode_command`].
 //! The feature `storage` is that and nothing else; `client` and `server` add gRPC stubs.
 //!
+//! [`frame`] is the other wire, the one that carries the bytes of blocks.
+//!
 //! No business rules here: a conversion checks that a value can exist (a path is a path,
 //! a list is not absurdly long), never whether it may be done.
 #![forbid(unsafe_code)]
@@ -15,6 +17,7 @@
 pub mod convert;
 #[cfg(feature = "grpc")]
 pub mod failure;
+pub mod frame;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 

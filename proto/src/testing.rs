@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use arustio_types::cluster::{ClusterView, NodeInfo};
+use arustio_types::cluster::{ClusterView, DataEndpoints, NodeInfo};
 use arustio_types::content::Identity;
 use arustio_types::meta::command::{
     AttributeChange, BeginWrite, CommitWrite, CreateMode, Owed, PendingOn, Principal, Proof,
@@ -429,14 +429,23 @@ fn session_command() -> impl Strategy<Value = Command> {
         mount_spec().prop_map(Command::Mount),
         mount_spec().prop_map(Command::UpdateMount),
         (path(), any::<bool>()).prop_map(|(path, force)| Command::Unmount { path, force }),
-        (any::<u128>(), TEXT, any::<u32>()).prop_map(|(instance, address, weight)| {
-            Command::RegisterNode {
+        (any::<u128>(), TEXT, any::<u32>(), endpoints()).prop_map(
+            |(instance, address, weight, data)| Command::RegisterNode {
                 instance,
                 address,
                 weight,
+                data,
             }
-        }),
+        ),
     ]
+}
+
+fn endpoints() -> impl Strategy<Value = DataEndpoints> {
+    (of(TEXT), of(TEXT), of(TEXT)).prop_map(|(frames, socket, host)| DataEndpoints {
+        frames,
+        socket,
+        host,
+    })
 }
 
 fn name_command() -> impl Strategy<Value = Command> {
@@ -673,11 +682,15 @@ fn name_answer() -> impl Strategy<Value = Answer> {
 }
 
 fn table_answer() -> impl Strategy<Value = Answer> {
-    let node = (any::<u64>(), TEXT, any::<u32>()).prop_map(|(id, address, weight)| NodeInfo {
-        id: NodeId::new(id),
-        address,
-        weight,
-    });
+    let node =
+        (any::<u64>(), TEXT, any::<u32>(), endpoints()).prop_map(|(id, address, weight, data)| {
+            NodeInfo {
+                id: NodeId::new(id),
+                address,
+                weight,
+                data,
+            }
+        });
     let file = (inode(), of(source())).prop_map(|(inode, source)| DetachedFile { inode, source });
     prop_oneof![
         vec(mount_entry(), 0..3).prop_map(Answer::Mounts),

@@ -518,6 +518,9 @@ pub enum BenchCommand {
         /// Leave the block nodes out of it
         #[arg(long)]
         no_cache: bool,
+        /// How bytes of block nodes travel: framed or grpc [default: as configured, framed]
+        #[arg(long, value_enum, value_name = "TRANSPORT")]
+        transport: Option<Wire>,
         /// Stop after so many bytes [default: the file once per stream]
         #[arg(long)]
         total: Option<String>,
@@ -567,6 +570,15 @@ pub enum BenchCommand {
         /// A directory that may be written
         path: OsString,
     },
+}
+
+/// How bytes of blocks travel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Wire {
+    /// In frames.
+    Framed,
+    /// Over gRPC.
+    Grpc,
 }
 
 /// What `bench meta` does.

@@ -28,6 +28,11 @@ impl Connection {
         &self.fs
     }
 
+    /// The settings.
+    pub(crate) fn config(&self) -> &ClientConfig {
+        &self.config
+    }
+
     /// Another client of the same servers, with other settings.
     pub(crate) async fn another(
         &self,

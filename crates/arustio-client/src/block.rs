@@ -2,10 +2,11 @@
 //!
 //! A cached block is immutable and checksummed, and a node owns nothing: whatever goes
 //! wrong here costs time and never a byte. [`BlockClient`] is the seam that makes the
-//! wires (gRPC now, frames later) comparable; [`owner`] says which node to ask; `fill`
+//! two wires comparable: [`FramedBlocks`], the default, and [`GrpcBlocks`]; [`owner`] says which node to ask; `fill`
 //! sends blocks in the background.
 
 pub(crate) mod fill;
+pub mod framed;
 pub mod owner;
 pub(crate) mod remote;
 mod usage;
@@ -19,6 +20,7 @@ use arustio_types::{BlockKey, BlockSize, Checksum, ContentId, ErrorKind, MountId
 use async_trait::async_trait;
 use bytes::Bytes;
 
+pub use framed::FramedBlocks;
 pub use remote::GrpcBlocks;
 
 /// Connections to block nodes.

@@ -13,15 +13,15 @@ use arustio_ufs::registry::{Environment, UfsRegistry};
 
 use crate::block::fill::Filler;
 use crate::block::owner::Owners;
-use crate::block::{BlockClient, GrpcBlocks};
+use crate::block::{BlockClient, FramedBlocks, GrpcBlocks};
 use crate::client::Client;
-use crate::config::ClientConfig;
+use crate::config::{ClientConfig, Transport};
 use crate::entropy::Entropy;
 use crate::error::Result;
 use crate::filesystem::ArustioFileSystem;
 use crate::job::Running;
 use crate::metadata::session::{SessionParts, Sessions};
-use crate::metadata::{MetadataClient, RemoteMetadata};
+use crate::metadata::{ClusterIdentity, MetadataClient, RemoteMetadata};
 use crate::read::budget::Budget;
 use crate::resolve::Mounts;
 use crate::sync::memory::Looked;
@@ -110,7 +110,7 @@ impl Builder {
         self
     }
 
-    /// Another way to block nodes than gRPC.
+    /// Another way to block nodes than frames and gRPC.
     #[must_use]
     pub fn blocks(mut self, blocks: Arc<dyn BlockClient>) -> Self {
         self.blocks = Some(blocks);
@@ -185,7 +185,7 @@ impl Builder {
         let tasks = Tasks::default();
         let blocks = match self.blocks {
             Some(blocks) => blocks,
-            None => Arc::new(GrpcBlocks::new(entropy.bits())),
+            None => block_nodes(config.transport, identity, entropy.bits()),
         };
         let registry = match self.registry {
             Some(registry) => registry,
@@ -227,6 +227,18 @@ impl Builder {
             tasks,
             config,
         })))
+    }
+}
+
+fn block_nodes(
+    transport: Transport,
+    cluster: ClusterIdentity,
+    client: u128,
+) -> Arc<dyn BlockClient> {
+    let grpc = GrpcBlocks::new(client);
+    match transport {
+        Transport::Grpc => Arc::new(grpc),
+        Transport::Framed => Arc::new(FramedBlocks::new(cluster, grpc)),
     }
 }
 

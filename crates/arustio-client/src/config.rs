@@ -36,12 +36,35 @@ pub struct ClientConfig {
     /// How long an operation waits for what others owe on its keys (P2).
     #[serde(with = "arustio_types::unit::duration")]
     pub pending_wait: Duration,
+    /// How the bytes of blocks travel.
+    pub transport: Transport,
     /// Reading.
     pub read: ReadConfig,
     /// Writing.
     pub write: WriteConfig,
     /// Looking at the under file system.
     pub sync: SyncConfig,
+}
+
+/// How the bytes of blocks travel between this client and block nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Transport {
+    /// In frames, and over gRPC where a node offers none.
+    #[default]
+    Framed,
+    /// Over gRPC.
+    Grpc,
+}
+
+impl Transport {
+    /// The name that settings use.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Framed => "framed",
+            Self::Grpc => "grpc",
+        }
+    }
 }
 
 /// Settings of readers.
@@ -103,6 +126,7 @@ impl Default for ClientConfig {
             session_ttl: Duration::from_secs(60),
             late_request: Duration::ZERO,
             pending_wait: Duration::from_secs(90),
+            transport: Transport::default(),
             read: ReadConfig::default(),
             write: WriteConfig::default(),
             sync: SyncConfig::default(),

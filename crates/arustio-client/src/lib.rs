@@ -49,7 +49,7 @@ pub mod write;
 pub use arustio_types as types;
 pub use arustio_types::{ByteSize, ErrorKind, FsPath};
 pub use builder::{Builder, Notice, connect};
-pub use config::ClientConfig;
+pub use config::{ClientConfig, Transport};
 pub use error::{FsError, Result};
 pub use filesystem::ArustioFileSystem;
 pub use fs::{

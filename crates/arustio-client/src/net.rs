@@ -14,7 +14,7 @@ use tonic::transport::{Channel, Endpoint, Error};
 
 /// A connection that is made when it is first used, and again after it was lost.
 pub(crate) fn channel(endpoint: &Endpoint) -> Channel {
-    endpoint.connect_with_connector_lazy(tower::service_fn(connect))
+    endpoint.connect_with_connector_lazy(tower::service_fn(connect_uri))
 }
 
 /// A connection that is made now, within the time that the endpoint gives it.
@@ -23,7 +23,7 @@ pub(crate) fn channel(endpoint: &Endpoint) -> Channel {
 ///
 /// Why it could not be made; nothing was sent.
 pub async fn channel_now(endpoint: &Endpoint) -> Result<Channel, Error> {
-    let connector = tower::service_fn(connect);
+    let connector = tower::service_fn(connect_uri);
     endpoint.connect_with_connector(connector).await
 }
 
@@ -37,18 +37,27 @@ pub fn spare_loopback(stream: &TcpStream) {
     }
 }
 
-async fn connect(uri: Uri) -> io::Result<TokioIo<TcpStream>> {
-    let missing = || io::Error::new(io::ErrorKind::InvalidInput, "an address is missing");
-    let host = uri.host().ok_or_else(missing)?;
+async fn connect_uri(uri: Uri) -> io::Result<TokioIo<TcpStream>> {
+    let authority = uri.authority().ok_or_else(missing)?;
+    connect(authority.as_str()).await.map(TokioIo::new)
+}
+
+fn missing() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "an address is missing")
+}
+
+/// A connection to `host:port` that sends small messages at once.
+pub(crate) async fn connect(address: &str) -> io::Result<TcpStream> {
+    let (host, port) = address.rsplit_once(':').ok_or_else(missing)?;
     let host = host.trim_start_matches('[').trim_end_matches(']');
-    let port = uri.port_u16().ok_or_else(missing)?;
+    let port: u16 = port.parse().map_err(|_| missing())?;
     // A name that is not found is a host that is not reached: nothing was sent.
     let found = tokio::net::lookup_host((host, port)).await;
     let found = found.map_err(|error| io::Error::new(io::ErrorKind::HostUnreachable, error))?;
     let stream = TcpStream::connect(found.collect::<Vec<_>>().as_slice()).await?;
     stream.set_nodelay(true)?;
     spare_loopback(&stream);
-    Ok(TokioIo::new(stream))
+    Ok(stream)
 }
 
 #[cfg(test)]
@@ -72,7 +81,8 @@ mod tests {
             // Every kernel has this one, and lets everybody use it.
             set_tcp_congestion(&listener, "reno").unwrap();
             let uri = format!("http://{}", listener.local_addr().unwrap());
-            let (made, accepted) = tokio::join!(connect(uri.parse().unwrap()), listener.accept());
+            let (made, accepted) =
+                tokio::join!(connect_uri(uri.parse().unwrap()), listener.accept());
             let (made, (accepted, _)) = (made.unwrap().into_inner(), accepted.unwrap());
             assert_eq!(tcp_congestion(&made).unwrap(), "cubic");
             assert_eq!(tcp_congestion(&accepted).unwrap(), "reno");

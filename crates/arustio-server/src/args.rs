@@ -29,9 +29,14 @@ pub struct Args {
     #[arg(long, value_name = "DIR", global = true)]
     pub data_dir: Option<PathBuf>,
 
-    /// Where gRPC is served; port 0 picks a free one (and for HTTP too, unless it is given).
+    /// Where gRPC is served; port 0 picks a free one (and for frames and HTTP too, unless
+    /// they are given).
     #[arg(long, value_name = "HOST:PORT")]
     pub listen: Option<String>,
+
+    /// Where block frames are spoken, unless at the port after the one of gRPC.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub frames_listen: Option<String>,
 
     /// Where health, metrics and version are served.
     #[arg(long, value_name = "HOST:PORT")]

@@ -21,13 +21,17 @@ use arustio_meta::error::StoreError;
 use arustio_meta::namespace::Namespace;
 use arustio_meta::store::Role as MemberRole;
 use arustio_meta::{Consensus, MetadataStore as _};
+use arustio_types::cluster::DataEndpoints;
 use arustio_types::meta::Outcome;
 use arustio_types::unit::format_duration;
 use arustio_types::{ByteSize, NodeId, SystemClock};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use crate::blocks::{Budget, Identity};
 use crate::config::{CheckedServer, Role, ServerConfig};
+use crate::data::socket::{self, Socket};
+use crate::data::{self, Endpoint, Listeners};
 use crate::data_dir::DataDir;
 pub use crate::engines::Engine;
 use crate::error::ServerError;
@@ -54,6 +58,8 @@ const HANDOVER: Duration = Duration::from_secs(1);
 pub struct Addresses {
     /// gRPC.
     pub grpc: SocketAddr,
+    /// Block frames, where they are spoken.
+    pub frames: Option<SocketAddr>,
     /// Health, metrics, version.
     pub http: SocketAddr,
 }
@@ -104,9 +110,14 @@ pub(crate) struct Opened {
 #[derive(Debug)]
 struct BlockPart {
     store: Arc<dyn BlockStore>,
-    identity: block::Identity,
+    identity: Identity,
     memory: ByteSize,
     disk: ByteSize,
+    /// Of what is received and of what was read to be sent, on both wires.
+    receiving: Budget,
+    sending: Budget,
+    /// Ways to the bytes beside gRPC.
+    ways: DataEndpoints,
 }
 
 impl Server {
@@ -130,10 +141,13 @@ impl Server {
         let data = Arc::new(blocking(move || DataDir::open(&folder)).await?);
         let grpc = listen(checked.grpc, "gRPC", "--listen").await?;
         let http = listen(checked.http, "HTTP", "--http-listen").await?;
+        let frames = listen_for_frames(&checked, &data).await?;
         let addresses = Addresses {
             grpc: local(&grpc)?,
+            frames: frames.as_ref().map(|to| local(&to.tcp)).transpose()?,
             http: local(&http)?,
         };
+        let ways = ways(&checked, addresses, frames.as_ref());
         let advertised = checked.advertised(addresses.grpc);
         let metrics = Metrics::new();
         let settings = checked.settings.clone();
@@ -148,7 +162,7 @@ impl Server {
             false => None,
         };
         let blocks = match settings.has(Role::Block) {
-            true => Some(open_blocks(&settings, &data, &metrics).await?),
+            true => Some(open_blocks(&settings, &data, &metrics, ways).await?),
             false => None,
         };
         let metadata = opening.as_ref().map(|opening| MetadataPart {
@@ -177,7 +191,7 @@ impl Server {
             blocks,
             data,
         };
-        server.serve(grpc, http);
+        server.serve(grpc, http, frames);
         if let Some(opening) = opening {
             let stop = server.forming.stopping();
             server.forming.spawn("metadata", opening.run(stop));
@@ -290,18 +304,41 @@ impl Server {
         }
     }
 
-    fn serve(&self, grpc: TcpListener, http: TcpListener) {
+    fn serve(&self, grpc: TcpListener, http: TcpListener, frames: Option<Listeners>) {
         let services = self.services();
         let stop = self.serving.stopping();
         let config = self.settings.grpc.clone();
         self.serving
             .spawn("grpc", grpc::serve(grpc, config, services, stop));
+        if let Some((frames, blocks)) = frames.zip(self.blocks.as_ref()) {
+            let endpoint = Arc::new(self.endpoint(blocks));
+            let stop = self.serving.stopping();
+            self.serving
+                .spawn("frames", data::serve(frames, endpoint, stop));
+        }
         let shown = Shown {
             metrics: self.metrics.clone(),
             readiness: Arc::clone(&self.readiness),
         };
         self.http
             .spawn("http", http::serve(http, shown, self.http.stopping()));
+    }
+
+    fn endpoint(&self, blocks: &BlockPart) -> Endpoint {
+        let late = self.metadata.as_ref().map(|part| Arc::clone(&part.late));
+        Endpoint {
+            store: Arc::clone(&blocks.store),
+            identity: blocks.identity.clone(),
+            cluster: Box::new(move || {
+                let opened = late.as_ref().and_then(|late| late.get());
+                let identity = opened.map(|opened| opened.store.identity());
+                identity.map_or_else(Default::default, |own| (own.cluster, own.incarnation))
+            }),
+            receiving: blocks.receiving.clone(),
+            sending: blocks.sending.clone(),
+            config: self.settings.frames.clone(),
+            metrics: self.metrics.clone(),
+        }
     }
 
     fn services(&self) -> Services {
@@ -312,7 +349,8 @@ impl Server {
                 Arc::clone(&part.store),
                 part.identity.clone(),
                 settings.grpc.block_chunk,
-                settings.grpc.write_buffer,
+                part.receiving.clone(),
+                part.sending.clone(),
                 self.metrics.clone(),
             )
         });
@@ -351,7 +389,7 @@ impl Server {
         let late = self.metadata.as_ref().map(|part| Arc::clone(&part.late));
         let opened = late.as_ref().and_then(|late| late.get());
         if let Some(opened) = opened.filter(|opened| leads(opened)) {
-            let node = register(opened, blocks.identity.instance, &self.advertised).await?;
+            let node = register(opened, blocks, &self.advertised).await?;
             *blocks.identity.node.lock() = node;
             opened.liveness.own(node);
         }
@@ -359,6 +397,7 @@ impl Server {
         let announcement = Announcement {
             identity: blocks.identity.clone(),
             address: self.advertised.clone(),
+            data: blocks.ways.clone(),
             servers: Box::new(move || match late.as_ref().and_then(|late| late.get()) {
                 Some(opened) => metadata_servers(opened, &own),
                 None => servers.clone(),
@@ -442,6 +481,7 @@ async fn open_blocks(
     settings: &ServerConfig,
     data: &DataDir,
     metrics: &Metrics,
+    ways: DataEndpoints,
 ) -> Result<BlockPart, ServerError> {
     let dir = data.cache();
     let machine = Machine::probe(&dir)?;
@@ -459,12 +499,15 @@ async fn open_blocks(
     metrics.watch_blocks(Arc::clone(&store));
     Ok(BlockPart {
         store,
-        identity: block::Identity {
+        identity: Identity {
             instance: data.instance()?,
-            ..block::Identity::default()
+            ..Identity::default()
         },
         memory: memory_size,
         disk: disk_size,
+        receiving: Budget::new(settings.grpc.write_buffer),
+        sending: Budget::new(settings.grpc.write_buffer),
+        ways,
     })
 }
 
@@ -472,10 +515,10 @@ async fn open_blocks(
 /// one has just taken over.
 async fn register(
     opened: &Opened,
-    instance: u128,
+    blocks: &BlockPart,
     address: &str,
 ) -> Result<Option<NodeId>, ServerError> {
-    let command = registration::command(instance, address);
+    let command = registration::command(blocks.identity.instance, address, &blocks.ways);
     let context = registration::context(REGISTRATION);
     let refused = |reason| ServerError::Start {
         action: "register the block node",
@@ -502,12 +545,16 @@ fn ready_line(
         None => "off".to_owned(),
         Some(part) => format!("{}+{}", compact(part.memory), compact(part.disk)),
     };
+    let frames = match addresses.frames {
+        None => "off".to_owned(),
+        Some(address) => address.to_string(),
+    };
     let insecure = match settings.server.insecure {
         true => " INSECURE (no TLS: secrets and data travel in clear)",
         false => "",
     };
     format!(
-        "ready: grpc {} frames off http {} data {} cache {cache}{insecure}",
+        "ready: grpc {} frames {frames} http {} data {} cache {cache}{insecure}",
         addresses.grpc,
         addresses.http,
         data.path().display(),
@@ -516,6 +563,46 @@ fn ready_line(
 
 fn compact(size: ByteSize) -> String {
     size.human().replace(' ', "")
+}
+
+async fn listen_for_frames(
+    checked: &CheckedServer,
+    data: &DataDir,
+) -> Result<Option<Listeners>, ServerError> {
+    let Some(address) = checked.frames else {
+        return Ok(None);
+    };
+    let tcp = listen(address, "block frames", "--frames-listen").await?;
+    let path = checked.settings.frames.socket.clone();
+    let path = path.unwrap_or_else(|| data.path().join(socket::NAME));
+    let unix = Socket::bind(&path)?;
+    Ok(Some(Listeners { tcp, unix }))
+}
+
+/// What the block node says of itself beside its gRPC address.
+fn ways(
+    checked: &CheckedServer,
+    addresses: Addresses,
+    frames: Option<&Listeners>,
+) -> DataEndpoints {
+    let Some((listening, frames)) = addresses.frames.zip(frames) else {
+        return DataEndpoints::default();
+    };
+    let unix = frames.unix.as_ref();
+    let socket = unix.and_then(|unix| unix.path().to_str().map(str::to_owned));
+    DataEndpoints {
+        frames: Some(checked.advertised_frames(listening)),
+        host: socket.as_ref().and_then(|_| running_system()),
+        socket,
+    }
+}
+
+/// Names this start of this machine's kernel: two processes with the same name for it can
+/// share a socket, if they see the same files.
+fn running_system() -> Option<String> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    let name = name.trim();
+    (!name.is_empty() && name.len() <= 64).then(|| name.to_owned())
 }
 
 async fn listen(

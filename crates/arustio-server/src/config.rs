@@ -37,6 +37,9 @@ pub const DEFAULT_GRPC: &str = "127.0.0.1:7411";
 /// Where health, metrics and version are served unless told otherwise.
 pub const DEFAULT_HTTP: &str = "127.0.0.1:7413";
 
+/// The usual port of block frames is the one after gRPC's: 7412.
+const FRAMES_AFTER_GRPC: u16 = 1;
+
 /// All settings.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -51,6 +54,8 @@ pub struct ServerConfig {
     pub http: HttpConfig,
     /// Limits of gRPC.
     pub grpc: GrpcConfig,
+    /// The framed protocol for block bytes.
+    pub frames: FramesConfig,
     /// The metadata node.
     pub metadata: MetadataConfig,
     /// The block node.
@@ -183,6 +188,49 @@ impl Default for GrpcConfig {
     }
 }
 
+/// The framed protocol for block bytes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FramesConfig {
+    /// Off: block bytes go over gRPC.
+    pub enabled: bool,
+    /// Where it is spoken, `host:port`. Unset: the host of `server.listen`, and the port
+    /// after its port.
+    pub listen: Option<String>,
+    /// The address that others reach it at. Unset: the host that they reach gRPC at.
+    pub advertise: Option<String>,
+    /// The UNIX socket for clients on this host. Unset: `block.sock` in the data folder.
+    pub socket: Option<PathBuf>,
+    /// Connections at a time; more are told to come back.
+    pub connections: usize,
+    /// Requests of one connection that are worked on at a time; more wait.
+    pub concurrency_per_connection: usize,
+    /// Bytes of answers that wait for one peer before it has to wait.
+    pub window: ByteSize,
+    /// A peer that takes or sends nothing for so long in the middle of something is closed.
+    #[serde(with = "duration")]
+    pub stall_timeout: Duration,
+    /// A connection without requests is closed after this.
+    #[serde(with = "duration")]
+    pub idle_timeout: Duration,
+}
+
+impl Default for FramesConfig {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            listen: None,
+            advertise: None,
+            socket: None,
+            connections: 1024,
+            concurrency_per_connection: 64,
+            window: ByteSize::mib(16),
+            stall_timeout: Duration::from_secs(30),
+            idle_timeout: Duration::from_secs(600),
+        }
+    }
+}
+
 /// The metadata node.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -262,6 +310,8 @@ pub struct CheckedServer {
     pub(crate) data_dir: PathBuf,
     pub(crate) grpc: SocketAddr,
     pub(crate) http: SocketAddr,
+    /// Where frames are spoken; `None` for a process that speaks none.
+    pub(crate) frames: Option<SocketAddr>,
     pub(crate) cluster: CheckedCluster,
 }
 
@@ -294,6 +344,7 @@ impl ServerConfig {
         }
         let cluster = self.cluster.check(self.has(Role::Metadata))?;
         self.grpc.check()?;
+        self.frames.check()?;
         let nodes = &self.metadata.nodes;
         if nodes.heartbeat.is_zero() || nodes.expiry < nodes.heartbeat * 2 {
             let reason = "it has to be at least twice metadata.nodes.heartbeat, which is not 0";
@@ -313,13 +364,58 @@ impl ServerConfig {
                           one: --advertise HOST:PORT";
             return Err(refuse("server.advertise", reason));
         }
+        let frames = match self.frames.enabled && self.has(Role::Block) {
+            true => Some(self.frames_address(grpc)?),
+            false => None,
+        };
         Ok(CheckedServer {
             settings: self,
             data_dir,
             grpc,
             http,
+            frames,
             cluster,
         })
+    }
+}
+
+impl ServerConfig {
+    /// Where frames are spoken, given where gRPC is.
+    fn frames_address(&self, grpc: SocketAddr) -> Result<SocketAddr, ServerError> {
+        let setting = "frames.listen";
+        if let Some(listen) = &self.frames.listen {
+            return address(setting, listen, self.server.insecure);
+        }
+        let port = match grpc.port() {
+            0 => Some(0),
+            port => port.checked_add(FRAMES_AFTER_GRPC),
+        };
+        let none = "there is no port after the one of gRPC: give --frames-listen HOST:PORT";
+        let port = port.ok_or_else(|| refuse(setting, none))?;
+        Ok(SocketAddr::new(grpc.ip(), port))
+    }
+}
+
+impl FramesConfig {
+    fn check(&self) -> Result<(), ServerError> {
+        if self.connections == 0 || self.concurrency_per_connection == 0 {
+            let setting = "frames.connections, frames.concurrency_per_connection";
+            return Err(refuse(setting, "they have to be at least 1"));
+        }
+        if self.window < ByteSize::kib(64) || self.window > ByteSize::gib(1) {
+            let reason = "it has to lie between 64KiB and 1GiB";
+            return Err(refuse("frames.window", reason));
+        }
+        if self.stall_timeout.is_zero() || self.idle_timeout.is_zero() {
+            let setting = "frames.stall_timeout, frames.idle_timeout";
+            return Err(refuse(setting, "they have to be longer than 0s"));
+        }
+        let odd = |advertised: &&String| !is_address(advertised);
+        if let Some(advertised) = self.advertise.as_ref().filter(odd) {
+            let reason = format!("{advertised:?} is no address: expected HOST:PORT");
+            return Err(refuse("frames.advertise", reason));
+        }
+        Ok(())
     }
 }
 
@@ -367,6 +463,24 @@ impl CheckedServer {
     pub(crate) fn advertised(&self, listening: SocketAddr) -> String {
         let address = self.settings.address(&self.cluster);
         address.unwrap_or_else(|| listening.to_string())
+    }
+
+    /// Where others reach frames, given where they are spoken: at the host that they reach
+    /// gRPC at, unless the settings say something else.
+    pub(crate) fn advertised_frames(&self, listening: SocketAddr) -> String {
+        let frames = &self.settings.frames;
+        if let Some(advertised) = &frames.advertise {
+            return advertised.clone();
+        }
+        let anywhere = frames.listen.is_none() || listening.ip().is_unspecified();
+        let address = self.settings.address(&self.cluster);
+        let host = address
+            .as_deref()
+            .and_then(|address| address.rsplit_once(':'));
+        match host {
+            Some((host, _)) if anywhere => format!("{host}:{}", listening.port()),
+            _ => listening.to_string(),
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! The daemon: settings in, a metadata node and a block node behind gRPC out.
+//! The daemon: settings in, a metadata node and a block node behind gRPC and frames out.
 //!
 //! Several metadata servers are one Raft group: `founding` decides how it begins, `forming`
 //! acts on that, `opening` brings the member up, `raft_transport` and `grpc::raft` are the two
@@ -12,13 +12,14 @@
 //! it was given, and converts back; recovery is the client crate's work, which this
 //! crate only schedules.
 //!
-//! Not here yet: TLS (the server stays on loopback unless told otherwise), the framed
-//! data port.
+//! Not here yet: TLS (the server stays on loopback unless told otherwise).
 #![forbid(unsafe_code)]
 
 pub mod args;
+mod blocks;
 pub mod compose;
 pub mod config;
+mod data;
 pub mod data_dir;
 mod engines;
 pub mod error;

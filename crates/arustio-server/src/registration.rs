@@ -12,12 +12,13 @@ use arustio_proto::meta::v1 as meta;
 use arustio_proto::meta::v1::metadata_service_client::MetadataServiceClient;
 use arustio_proto::node::v1 as wire;
 use arustio_proto::node::v1::node_service_client::NodeServiceClient;
+use arustio_types::cluster::DataEndpoints;
 use arustio_types::meta::{Command, Outcome, RequestContext};
 use arustio_types::{ErrorKind, NodeId, SystemClock, WallClock as _};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
-use crate::grpc::block::Identity;
+use crate::blocks::Identity;
 use crate::introduction::connect;
 
 /// Share of blocks of a node that was given none.
@@ -33,17 +34,19 @@ const HOPS: usize = 3;
 pub(crate) struct Announcement {
     pub(crate) identity: Identity,
     pub(crate) address: String,
+    pub(crate) data: DataEndpoints,
     /// The metadata servers at the moment, the likeliest leader first.
     pub(crate) servers: Box<dyn Fn() -> Vec<String> + Send + Sync>,
     pub(crate) heartbeat: Duration,
 }
 
 /// The command by which a node says who it is.
-pub(crate) fn command(instance: u128, address: &str) -> Command {
+pub(crate) fn command(instance: u128, address: &str, data: &DataEndpoints) -> Command {
     Command::RegisterNode {
         instance,
         address: address.to_owned(),
         weight: WEIGHT,
+        data: data.clone(),
     }
 }
 
@@ -183,7 +186,7 @@ impl Announcement {
     }
 
     async fn register(&self, channel: Channel) -> Result<NodeId, Failure> {
-        let command = command(self.identity.instance, &self.address);
+        let command = command(self.identity.instance, &self.address, &self.data);
         let encoded = convert::encode_command(&command).map_err(|error| Failure::of(&error))?;
         let request = meta::ProposeRequest {
             context: Some((&context(TIMEOUT)).into()),

@@ -117,6 +117,7 @@ impl Liveness {
 
 #[cfg(test)]
 mod tests {
+    use arustio_types::cluster::DataEndpoints;
     use arustio_types::{ManualClock, Timestamp};
 
     use super::*;
@@ -126,6 +127,7 @@ mod tests {
             id: NodeId::new(id),
             address: format!("node{id}:1"),
             weight: 1,
+            data: DataEndpoints::default(),
         });
         ClusterView {
             epoch: 3,

@@ -85,11 +85,11 @@ fn it_says_where_it_is_and_ends_with_0_on_sigterm_and_sigint() {
             "{}",
             daemon.ready
         );
-        assert_eq!(daemon.word_after("frames"), "off");
         assert_eq!(daemon.word_after("cache"), "8MiB+64MiB");
-        for port in [daemon.word_after("grpc"), daemon.word_after("http")] {
-            std::net::TcpStream::connect(port).unwrap();
+        for name in ["grpc", "frames", "http"] {
+            std::net::TcpStream::connect(daemon.word_after(name)).unwrap();
         }
+        assert!(folder.path().join("block.sock").exists());
         let (code, text) = daemon.end(signal);
         assert_eq!(code, Some(0), "{text}");
         assert!(!text.contains("WARN") && !text.contains("ERROR"), "{text}");

@@ -171,6 +171,11 @@ async fn a_view_names_the_block_node_of_this_process() {
     };
     assert_eq!(view.nodes.len(), 1);
     assert_eq!(view.nodes[0].address, server.addresses().grpc.to_string());
+    let data = &view.nodes[0].data;
+    let frames = server.addresses().frames.unwrap().to_string();
+    assert_eq!(data.frames, Some(frames));
+    let socket = data.socket.as_deref().unwrap();
+    assert!(std::path::Path::new(socket).exists());
     server.stop().await;
 }
 
@@ -199,6 +204,9 @@ async fn a_block_node_of_its_own_joins_the_view_and_leaves_it() {
     };
     let view = seen(1).await;
     assert_eq!(view.nodes[0].address, blocks.addresses().grpc.to_string());
+    let frames = blocks.addresses().frames.map(|frames| frames.to_string());
+    assert_eq!(view.nodes[0].data.frames, frames);
+    assert!(metadata.addresses().frames.is_none(), "it has no bytes");
     blocks.stop().await;
     let after = seen(0).await;
     assert!(after.epoch > view.epoch);

@@ -11,6 +11,20 @@ pub struct NodeInfo {
     pub address: String,
     /// Share of the blocks relative to other nodes; 0 drains it.
     pub weight: u32,
+    /// Faster ways to its bytes.
+    pub data: DataEndpoints,
+}
+
+/// Ways to the bytes of a block node beside gRPC, as far as it offers them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DataEndpoints {
+    /// Where the framed protocol is spoken, `host:port`.
+    pub frames: Option<String>,
+    /// The path of the UNIX socket where it is spoken, for clients on the node's host.
+    pub socket: Option<String>,
+    /// Names the running system that the node is on: who has the same name can try the
+    /// socket.
+    pub host: Option<String>,
 }
 
 /// The block nodes that live, with an epoch that rises at every change.

@@ -47,6 +47,7 @@ fn mix(mut z: u64) -> u64 {
 mod tests {
     use super::*;
     use crate::block::BlockSize;
+    use crate::cluster::DataEndpoints;
     use crate::content::ContentId;
     use crate::id::NodeId;
 
@@ -55,6 +56,7 @@ mod tests {
             id: NodeId::new(id),
             address: format!("node{id}:1"),
             weight: *weight,
+            data: DataEndpoints::default(),
         });
         ClusterView {
             epoch: 1,

@@ -10,6 +10,7 @@ use super::field::{
     MAX_LIST, MAX_TEXT, bits, bounded, list, message, messages, optional, path, required,
     required_bits, text,
 };
+use super::node::{endpoints, read_endpoints};
 use crate::meta::v1 as wire;
 
 impl From<&Answer> for wire::Answer {
@@ -235,6 +236,7 @@ impl From<&NodeInfo> for wire::NodeInfo {
             id: node.id.get(),
             address: node.address.clone(),
             weight: node.weight,
+            data: endpoints(&node.data),
         }
     }
 }
@@ -246,6 +248,7 @@ impl TryFrom<wire::NodeInfo> for NodeInfo {
             id: NodeId::new(node.id),
             address: text(node.address, MAX_TEXT, "node.address")?,
             weight: node.weight,
+            data: read_endpoints(node.data)?,
         })
     }
 }

@@ -13,6 +13,7 @@ use super::field::{
     write_id,
 };
 use super::mount::{optional_write_type, write_type_code};
+use super::node::{endpoints, read_endpoints};
 use super::{COMMAND_FORMAT, ConvertError, refuse_newer};
 use crate::meta::v1 as wire;
 
@@ -140,10 +141,12 @@ fn to_wire(command: &Command) -> wire::command::Kind {
             instance,
             address,
             weight,
+            data,
         } => Kind::RegisterNode(wire::RegisterNode {
             instance: bits(*instance),
             address: address.clone(),
             weight: *weight,
+            data: endpoints(data),
         }),
     }
 }
@@ -241,6 +244,7 @@ impl TryFrom<wire::Command> for Command {
                 instance: required_bits(register.instance, "register_node.instance")?,
                 address: text(register.address, MAX_TEXT, "register_node.address")?,
                 weight: register.weight,
+                data: read_endpoints(register.data)?,
             },
         })
     }

@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use arustio_types::block::BlockSize;
+use arustio_types::cluster::DataEndpoints;
 use arustio_types::content::{ObjectVersion, UfsKey, WriteId};
 use arustio_types::meta::command::{
     AttributeChange, BeginWrite, CommitWrite, CreateMode, Owed, PendingOn, Principal, Proof,
@@ -350,6 +351,20 @@ fn owed_commands() -> Vec<(&'static str, Command)> {
                 instance: 77,
                 address: "127.0.0.1:7411".to_owned(),
                 weight: 100,
+                data: DataEndpoints::default(),
+            },
+        ),
+        (
+            "register_node_frames",
+            Command::RegisterNode {
+                instance: 77,
+                address: "127.0.0.1:7411".to_owned(),
+                weight: 100,
+                data: DataEndpoints {
+                    frames: Some("127.0.0.1:7412".to_owned()),
+                    socket: Some("/var/lib/arustio/block.sock".to_owned()),
+                    host: Some("3f0e".to_owned()),
+                },
             },
         ),
     ]

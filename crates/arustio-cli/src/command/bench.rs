@@ -12,12 +12,12 @@ mod meta;
 
 use std::time::{Duration, Instant};
 
-use arustio_client::FsError;
+use arustio_client::{FsError, Transport};
 use arustio_types::unit::parse_duration;
 use arustio_types::{ByteSize, ErrorKind};
 use serde_json::{Value, json};
 
-use crate::args::{BenchCommand, Global};
+use crate::args::{BenchCommand, Global, Wire};
 use crate::connect::Connection;
 use crate::local::fs_path;
 use crate::output::Output;
@@ -109,6 +109,7 @@ pub(crate) async fn run(
             streams,
             random,
             no_cache,
+            transport,
             total,
             path,
         } => {
@@ -118,8 +119,10 @@ pub(crate) async fn run(
                 streams: at_least_one(streams, "streams")?,
                 random,
                 total: total.as_deref().map(size).transpose()?,
+                cache: !no_cache,
+                transport: transport.map(wire),
             };
-            data::read(connection, plan, no_cache).await?
+            data::read(connection, plan).await?
         }
         BenchCommand::Write {
             size: bytes,
@@ -166,6 +169,13 @@ pub(crate) async fn run(
     measured.show(&mut out)?;
     out.flush()?;
     Ok(0)
+}
+
+fn wire(wire: Wire) -> Transport {
+    match wire {
+        Wire::Framed => Transport::Framed,
+        Wire::Grpc => Transport::Grpc,
+    }
 }
 
 fn invalid(error: impl std::error::Error) -> FsError {

@@ -107,9 +107,8 @@ fn places(effect: &Effect, mounts: &BTreeMap<MountId, FsPath>) -> Vec<FsPath> {
     let keys = match &effect.kind {
         EffectKind::Delete { key, .. } | EffectKind::PutMarker { key, .. } => vec![key],
         EffectKind::DeleteTree { prefix, .. } => vec![prefix],
-        EffectKind::Rename { from, to, .. } | EffectKind::RenameTree { from, to, .. } => {
-            vec![from, to]
-        }
+        EffectKind::Rename { from, to, .. } => vec![from, to],
+        EffectKind::RenameTree(tree) => vec![&tree.from, &tree.to],
     };
     let Some(mount) = mounts.get(&effect.mount) else {
         return Vec::new();

@@ -352,6 +352,9 @@ fn node(at: &[u8], value: &[u8]) -> Result<Value, StateMachineError> {
         "instance": format!("{:032x}", node.instance),
         "address": node.address,
         "weight": node.weight,
+        "frames": node.data.frames,
+        "socket": node.data.socket,
+        "host": node.data.host,
     }))
 }
 

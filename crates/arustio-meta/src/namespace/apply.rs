@@ -149,6 +149,7 @@ fn dispatch(txn: &mut Txn<'_>, ctx: &Context, command: &Command) -> Step<Outcome
             instance,
             address,
             weight,
-        } => nodes::register(txn, *instance, address, *weight),
+            data,
+        } => nodes::register(txn, *instance, address, *weight, data),
     }
 }

@@ -1,6 +1,6 @@
 //! Block nodes: who they are. Whether they live is soft state of the servers.
 
-use arustio_types::cluster::{ClusterView, NodeInfo};
+use arustio_types::cluster::{ClusterView, DataEndpoints, NodeInfo};
 use arustio_types::meta::command::{Outcome, Refusal};
 use arustio_types::{ErrorKind, NodeId};
 
@@ -19,9 +19,12 @@ pub(crate) fn register(
     instance: u128,
     address: &str,
     weight: u32,
+    data: &DataEndpoints,
 ) -> Step<Outcome> {
-    if address.is_empty() || address.len() > MAX_ADDRESS {
-        let message = "a block node's address is host:port, at most 512 bytes";
+    let ways = [&data.frames, &data.socket, &data.host];
+    let long = |way: &str| way.is_empty() || way.len() > MAX_ADDRESS;
+    if long(address) || ways.into_iter().flatten().any(|way| long(way)) {
+        let message = "each address of a block node has at most 512 bytes, and is not empty";
         return Err(Refusal::new(ErrorKind::InvalidArgument, message).into());
     }
     let known = txn.raw(Family::Nodes, &key::node_instance(instance))?;
@@ -35,6 +38,7 @@ pub(crate) fn register(
         instance,
         address: address.to_owned(),
         weight,
+        data: data.clone(),
     };
     let before: Option<NodeRecord> = txn.get(Family::Nodes, &key::node(id))?;
     if before.as_ref() == Some(&record) {
@@ -56,6 +60,7 @@ pub(crate) fn view(txn: &Txn<'_>) -> Read<ClusterView> {
         id: record.id,
         address: record.address,
         weight: record.weight,
+        data: record.data,
     });
     Ok(ClusterView {
         epoch: txn.counters()?.epoch,

@@ -169,6 +169,7 @@ impl World {
                 instance: words.at(1).parse().unwrap(),
                 address: words.at(2).to_owned(),
                 weight: words.at(3).parse().unwrap(),
+                data: arustio_types::cluster::DataEndpoints::default(),
             }),
             "stat" | "ls" | "du" | "mounts" | "pending" | "detached" | "get-conf" | "nodes" => {
                 self.ask(&words)

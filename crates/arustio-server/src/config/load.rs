@@ -10,6 +10,7 @@ use toml::{Table, Value};
 
 use super::ServerConfig;
 use crate::args::Args;
+use crate::data::socket;
 use crate::error::ServerError;
 
 /// Variables with this in front, and two underscores behind it, are settings.
@@ -59,6 +60,9 @@ pub fn load(args: &Args, env: &BTreeMap<String, String>) -> Result<Loaded, Serve
     if config.server.data_dir.is_none() {
         config.server.data_dir = default_data_dir(env);
     }
+    if config.frames.socket.is_none() {
+        config.frames.socket = short_socket(&config, env);
+    }
     Ok(Loaded { config, sources })
 }
 
@@ -82,6 +86,17 @@ fn folder(env: &BTreeMap<String, String>, xdg: &str, below_home: &str) -> Option
 
 fn default_data_dir(env: &BTreeMap<String, String>) -> Option<PathBuf> {
     folder(env, "XDG_DATA_HOME", ".local/share").map(|folder| folder.join("arustio"))
+}
+
+/// A socket for a data folder whose own path would be too long for one.
+fn short_socket(config: &ServerConfig, env: &BTreeMap<String, String>) -> Option<PathBuf> {
+    let folder = config.server.data_dir.as_ref()?.as_os_str();
+    if folder.len() + 1 + socket::NAME.len() <= socket::LONGEST {
+        return None;
+    }
+    let runtime = env.get("XDG_RUNTIME_DIR").filter(|v| v.starts_with('/'))?;
+    let sum = crc32c::crc32c(folder.as_encoded_bytes());
+    Some(Path::new(runtime).join(format!("arustio-{sum:08x}.sock")))
 }
 
 /// Whoever asks for a free port of gRPC does not want the usual one of HTTP.
@@ -171,6 +186,11 @@ fn from_args(args: &Args) -> Result<Vec<(&'static str, Table)>, ServerError> {
             path_value("server.data_dir", args.data_dir.as_deref())?,
         ),
         ("flag --listen", "server.listen", text(&args.listen)),
+        (
+            "flag --frames-listen",
+            "frames.listen",
+            text(&args.frames_listen),
+        ),
         ("flag --http-listen", "http.listen", text(&args.http_listen)),
         (
             "flag --advertise",

@@ -8,7 +8,7 @@ use super::load::{Loaded, flat};
 use crate::error::ServerError;
 
 /// Settings that are chosen from the machine or the address when they are not given.
-const CHOSEN: [(&str, &str); 5] = [
+const CHOSEN: [(&str, &str); 8] = [
     (
         "block.disk.capacity",
         "the smaller of 10GiB and 10 % of the free space",
@@ -19,6 +19,12 @@ const CHOSEN: [(&str, &str); 5] = [
     ),
     ("cluster.key_file", "cluster.key in the data folder"),
     ("cluster.member", "1, for a server that is alone"),
+    ("frames.advertise", "the host that others reach gRPC at"),
+    (
+        "frames.listen",
+        "the host of server.listen, and the port after its port",
+    ),
+    ("frames.socket", "block.sock in the data folder"),
     (
         "server.advertise",
         "its address in cluster.members, else the address that gRPC listens on",

@@ -180,3 +180,63 @@ fn the_sample_file_names_every_setting_with_its_default() {
         assert!(named(unset), "{unset} is missing");
     }
 }
+
+#[test]
+fn frames_are_spoken_beside_grpc_unless_told_otherwise() {
+    let checked = |flags: &[&str]| {
+        let all = [&["--data-dir", "/tmp"], flags].concat();
+        let config = load(&args(&all), &env(&[])).unwrap().config;
+        config.validate()
+    };
+    let spoken = |flags: &[&str]| {
+        let checked = checked(flags).unwrap();
+        let at = checked.frames?;
+        Some((at.to_string(), checked.advertised_frames(at)))
+    };
+    let same = |address: &str| Some((address.to_owned(), address.to_owned()));
+    assert_eq!(spoken(&[]), same("127.0.0.1:7412"));
+    assert_eq!(
+        spoken(&["--listen", "127.0.0.1:9000"]),
+        same("127.0.0.1:9001")
+    );
+    assert_eq!(spoken(&["--listen", "127.0.0.1:0"]), same("127.0.0.1:0"));
+    assert_eq!(
+        spoken(&[
+            "--frames-listen",
+            "127.0.0.1:5",
+            "--advertise",
+            "node1:7411"
+        ]),
+        same("127.0.0.1:5")
+    );
+    let anywhere = [
+        "--insecure",
+        "--listen",
+        "0.0.0.0:7411",
+        "--advertise",
+        "node1:80",
+    ];
+    let reached = ("0.0.0.0:7412".to_owned(), "node1:7412".to_owned());
+    assert_eq!(spoken(&anywhere), Some(reached));
+    assert_eq!(spoken(&["--role", "metadata"]), None);
+    let none = checked(&["--listen", "127.0.0.1:65535"]).unwrap_err();
+    assert!(none.to_string().contains("--frames-listen"), "{none}");
+    let open = checked(&["--frames-listen", "0.0.0.0:7412"]).unwrap_err();
+    assert!(open.to_string().contains("--insecure"), "{open}");
+}
+
+#[test]
+fn a_long_data_folder_has_its_socket_where_the_user_has_short_names() {
+    let long = format!("/{}", "a".repeat(100));
+    let flags = args(&["--data-dir", &long]);
+    let with = env(&[("XDG_RUNTIME_DIR", "/run/user/1")]);
+    let socket = load(&flags, &with).unwrap().config.frames.socket.unwrap();
+    let text = socket.to_str().unwrap();
+    assert!(
+        text.starts_with("/run/user/1/arustio-") && text.ends_with(".sock"),
+        "{text}"
+    );
+    assert_eq!(load(&flags, &env(&[])).unwrap().config.frames.socket, None);
+    let short = args(&["--data-dir", "/data"]);
+    assert_eq!(load(&short, &with).unwrap().config.frames.socket, None);
+}

@@ -1,10 +1,8 @@
 //! The block service over gRPC.
 //!
-//! A miss is a header without parts, a rejection is an answer. Nothing is allocated
-//! because a peer says so: what is being received, and what was read from disk for
-//! somebody, counts against byte budgets of the whole process.
+//! A miss is a header without parts, a rejection is an answer. Limits are those of
+//! [`crate::blocks`].
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use arustio_block::{
@@ -18,18 +16,12 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt as _, TryStreamExt as _};
-use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{answer, given};
+use crate::blocks::{Budget, Identity, check_write, clipped, present, reason};
 use crate::metrics::Metrics;
-
-/// The unit in which byte budgets are counted.
-const GRAIN: u64 = 4096;
-
-/// Blocks that one request may ask about: looking at them takes well below a second.
-const MOST_COUNTED: u64 = 1 << 20;
 
 /// The service.
 #[derive(Debug)]
@@ -42,27 +34,21 @@ pub(crate) struct Blocks {
     metrics: Metrics,
 }
 
-/// Who this node is.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Identity {
-    pub(crate) instance: u128,
-    pub(crate) node: Arc<Mutex<Option<arustio_types::NodeId>>>,
-}
-
 impl Blocks {
     pub(crate) fn new(
         store: Arc<dyn BlockStore>,
         identity: Identity,
         chunk: ByteSize,
-        buffer: ByteSize,
+        receiving: Budget,
+        sending: Budget,
         metrics: Metrics,
     ) -> Self {
         Self {
             store,
             identity,
             chunk: super::size(chunk),
-            receiving: Budget::new(buffer),
-            sending: Budget::new(buffer),
+            receiving,
+            sending,
             metrics,
         }
     }
@@ -134,28 +120,20 @@ impl BlockService for Blocks {
 
 impl Blocks {
     async fn count(&self, extents: Vec<wire::Extent>) -> Result<wire::CachedResponse, Failure> {
-        let wanted = extents
-            .iter()
-            .fold(0u64, |sum, extent| sum.saturating_add(extent.blocks));
-        if wanted > MOST_COUNTED {
-            let message = format!("at most {MOST_COUNTED} blocks are counted at a time");
-            return Err(Failure::new(ErrorKind::InvalidArgument, message));
-        }
-        let mut present = Vec::with_capacity(extents.len());
-        for extent in extents {
+        let blocks = |extent: wire::Extent| {
             let first = wire::BlockKey {
                 content: extent.content,
                 size_log2: extent.size_log2,
                 index: 0,
             };
             let first: BlockKey = given(Some(first), "the content")?;
-            let mut bytes = 0;
-            for index in 0..extent.blocks {
-                let found = self.store.contains(BlockKey { index, ..first }).await;
-                bytes += found.map_err(failed)?.map_or(0, |there| there.present);
-            }
-            present.push(bytes);
-        }
+            Ok((first, extent.blocks))
+        };
+        let extents: Vec<_> = extents
+            .into_iter()
+            .map(blocks)
+            .collect::<Result<_, Failure>>()?;
+        let present = present(&*self.store, &extents).await?;
         Ok(wire::CachedResponse { present })
     }
 
@@ -208,11 +186,7 @@ impl Blocks {
         let header = header(&mut chunks).await?;
         let part = header.part.unwrap_or_default();
         let key: BlockKey = given(header.key, "the block's key")?;
-        let end = part.offset.saturating_add(part.length);
-        if part.length == 0 || end > header.block_length || header.block_length > key.size.bytes() {
-            let message = "the bytes do not lie inside the block";
-            return Err(Failure::new(ErrorKind::InvalidArgument, message));
-        }
+        check_write(&key, part.offset, part.length, header.block_length)?;
         let hint = match header.hint() {
             wire::WriteHint::Durable => WriteHint::Durable,
             wire::WriteHint::Cache | wire::WriteHint::Unspecified => WriteHint::Cache,
@@ -313,49 +287,6 @@ fn selector(request: wire::RemoveRequest) -> Result<Selector, Failure> {
     })
 }
 
-/// Bytes on their way, all requests together.
-#[derive(Debug)]
-struct Budget {
-    grains: Arc<Semaphore>,
-    most: u32,
-}
-
-impl Budget {
-    fn new(size: ByteSize) -> Self {
-        let most = u32::try_from(size.get().div_ceil(GRAIN)).unwrap_or(u32::MAX);
-        let most = most.min(u32::try_from(Semaphore::MAX_PERMITS).unwrap_or(u32::MAX));
-        Self {
-            grains: Arc::new(Semaphore::new(most as usize)),
-            most,
-        }
-    }
-
-    fn grains(&self, bytes: u64) -> u32 {
-        let grains = u32::try_from(bytes.div_ceil(GRAIN)).unwrap_or(u32::MAX);
-        grains.min(self.most)
-    }
-
-    fn try_take(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
-        let grains = self.grains(bytes);
-        Arc::clone(&self.grains).try_acquire_many_owned(grains).ok()
-    }
-
-    async fn wait(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
-        let grains = self.grains(bytes);
-        // Never closed, so this always comes.
-        Arc::clone(&self.grains)
-            .acquire_many_owned(grains)
-            .await
-            .ok()
-    }
-}
-
-fn clipped(key: &BlockKey, offset: u64, length: u64) -> Range<u64> {
-    let size = key.size.bytes();
-    let start = offset.min(size);
-    start..offset.saturating_add(length).min(size).max(start)
-}
-
 fn wire_part(part: &arustio_block::Part) -> wire::Part {
     wire::Part {
         offset: part.range.start,
@@ -379,19 +310,7 @@ fn response(outcome: wire::WriteOutcome, reason: String) -> wire::WriteResponse 
 }
 
 fn rejected(why: Rejection) -> wire::WriteResponse {
-    let reason = match why {
-        Rejection::ChecksumMismatch => "the bytes do not match their checksum",
-        Rejection::Disagrees => "other bytes are here under this key",
-        Rejection::Unaligned => "the bytes cover no whole chunk",
-        Rejection::NoSpace => "nothing that may be evicted makes enough room",
-        Rejection::TooLarge => "larger than the cache",
-        Rejection::Busy => "too much is under way",
-        Rejection::Recovering => "the disk is still being read after a restart",
-        Rejection::WritesOff => "writing to disk is off for a while",
-        Rejection::NotDurable => "there is no disk to keep a promise with",
-        Rejection::Closed => "the cache is closing",
-    };
-    response(wire::WriteOutcome::Rejected, reason.to_owned())
+    response(wire::WriteOutcome::Rejected, reason(why).to_owned())
 }
 
 fn failed(error: BlockError) -> Failure {

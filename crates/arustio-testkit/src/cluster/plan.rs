@@ -18,6 +18,8 @@ const FORMAT: u32 = 1;
 const RECORD: &str = "cluster.json";
 /// Bytes of a cluster key.
 const KEY: usize = 32;
+/// gRPC, HTTP, frames.
+const PORTS: usize = 3;
 /// More than anybody starts on one machine.
 const MOST_NODES: usize = 64;
 
@@ -42,6 +44,9 @@ pub struct Node {
     pub member: Option<u64>,
     /// Where gRPC is served.
     pub grpc: SocketAddr,
+    /// Where block frames are spoken, if they are.
+    #[serde(default)]
+    pub frames: Option<SocketAddr>,
     /// Where health and metrics are served.
     pub http: SocketAddr,
     /// Everything that it keeps.
@@ -87,9 +92,9 @@ impl Plan {
         let roles = std::iter::repeat_n(NodeRole::Metadata, metadata)
             .chain(std::iter::repeat_n(NodeRole::Block, block));
         // All ports are held until all are chosen, so that they differ.
-        let held = free_ports(2 * (metadata + block))?;
+        let held = free_ports(PORTS * (metadata + block))?;
         let (mut members, mut blocks) = (0, 0);
-        for (role, ports) in roles.zip(held.chunks(2)) {
+        for (role, ports) in roles.zip(held.chunks(PORTS)) {
             let (name, member) = match role {
                 NodeRole::Metadata => {
                     members += 1;
@@ -100,10 +105,7 @@ impl Plan {
                     (format!("block-{blocks}"), None)
                 }
             };
-            let [grpc, http] = ports else {
-                bail!("a node has two ports")
-            };
-            let node = plan.node(name, role, member, grpc.local_addr()?, http.local_addr()?);
+            let node = plan.node(name, role, member, ports)?;
             plan.nodes.push(node);
         }
         Ok(plan)
@@ -114,11 +116,13 @@ impl Plan {
         name: String,
         role: NodeRole,
         member: Option<u64>,
-        grpc: SocketAddr,
-        http: SocketAddr,
-    ) -> Node {
+        ports: &[TcpListener],
+    ) -> Result<Node> {
+        let [grpc, http, frames] = ports else {
+            bail!("a node has {PORTS} ports")
+        };
         let file = |suffix: &str| self.dir.join(format!("{name}.{suffix}"));
-        Node {
+        Ok(Node {
             data: self.dir.join(&name),
             config: file("toml"),
             log: file("log"),
@@ -126,10 +130,11 @@ impl Plan {
             name,
             role,
             member,
-            grpc,
-            http,
+            grpc: grpc.local_addr()?,
+            frames: Some(frames.local_addr()?),
+            http: http.local_addr()?,
             process: None,
-        }
+        })
     }
 
     /// Adds a metadata server that joins the group under a number that was never used.
@@ -139,10 +144,8 @@ impl Plan {
     pub fn join(&mut self, member: u64) -> Result<String> {
         let name = format!("meta-{member}");
         ensure!(self.find(&name).is_err(), "{name} exists already");
-        let held = free_ports(2)?;
-        let (grpc, http) = (held[0].local_addr()?, held[1].local_addr()?);
-        let role = NodeRole::Metadata;
-        let node = self.node(name.clone(), role, Some(member), grpc, http);
+        let held = free_ports(PORTS)?;
+        let node = self.node(name.clone(), NodeRole::Metadata, Some(member), &held)?;
         self.write_config(&node)?;
         self.nodes.push(node);
         Ok(name)
@@ -234,6 +237,9 @@ impl Plan {
              \"1GiB\"\nmin_free = \"64MiB\"\n\n",
             node.data, node.grpc, node.http
         );
+        if let Some(frames) = node.frames {
+            text.push_str(&format!("[frames]\nlisten = \"{frames}\"\n\n"));
+        }
         text.push_str("[cluster]\n");
         match node.member {
             Some(member) if self.members().count() > 1 || member > 1 => {
@@ -288,6 +294,7 @@ impl Plan {
                 "role": node.role,
                 "member": node.member,
                 "grpc": node.grpc.to_string(),
+                "frames": node.frames.map(|frames| frames.to_string()),
                 "http": node.http.to_string(),
                 "data": node.data,
                 "log": node.log,
@@ -355,10 +362,11 @@ mod tests {
         let plan = plan(folder.path(), 3, 2);
         plan.save().unwrap();
         assert_eq!(Plan::read(folder.path()).unwrap(), Some(plan.clone()));
-        let mut ports: Vec<_> = plan.nodes.iter().flat_map(|n| [n.grpc, n.http]).collect();
+        let ports = |n: &Node| [n.grpc, n.http, n.frames.unwrap()];
+        let mut ports: Vec<_> = plan.nodes.iter().flat_map(ports).collect();
         ports.sort();
         ports.dedup();
-        assert_eq!(ports.len(), 10);
+        assert_eq!(ports.len(), 15);
         let error = plan.find("meta-9").unwrap_err().to_string();
         assert!(error.contains("meta-1, meta-2, meta-3, block-1"), "{error}");
     }

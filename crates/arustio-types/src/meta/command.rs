@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use crate::block::BlockSize;
+use crate::cluster::DataEndpoints;
 use crate::content::{ContentId, ObjectVersion, UfsKey, WriteId};
 use crate::error::ErrorKind;
 use crate::id::{
@@ -244,6 +245,8 @@ pub enum Command {
         address: String,
         /// Share of blocks.
         weight: u32,
+        /// Faster ways to its bytes.
+        data: DataEndpoints,
     },
 }
 

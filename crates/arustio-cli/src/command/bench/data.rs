@@ -3,7 +3,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use arustio_client::{CreateOptions, DeleteOptions, FileReader, FileSystem, FsError, OpenOptions};
+use arustio_client::{
+    ClientConfig, CreateOptions, DeleteOptions, FileReader, FileSystem, FsError, OpenOptions,
+    Transport,
+};
 use arustio_types::meta::mount::WriteType;
 use arustio_types::{ErrorKind, FsPath};
 use bytes::Bytes;
@@ -24,20 +27,24 @@ pub(super) struct ReadPlan {
     pub(super) streams: usize,
     pub(super) random: bool,
     pub(super) total: Option<u64>,
+    /// Ask block nodes at all.
+    pub(super) cache: bool,
+    /// Another wire than the configured one.
+    pub(super) transport: Option<Transport>,
 }
 
 /// Reads one file by several readers, each with a handle of its own.
-pub(super) async fn read(
-    connection: &Connection,
-    plan: ReadPlan,
-    no_cache: bool,
-) -> Result<Measured, FsError> {
+pub(super) async fn read(connection: &Connection, plan: ReadPlan) -> Result<Measured, FsError> {
     let other;
-    let fs: &dyn FileSystem = if no_cache {
-        other = connection.another(|c| c.read.cache = false).await?;
-        &other
-    } else {
+    let fs: &dyn FileSystem = if plan.cache && plan.transport.is_none() {
         connection.fs()
+    } else {
+        let change = |config: &mut ClientConfig| {
+            config.read.cache = plan.cache;
+            config.transport = plan.transport.unwrap_or(config.transport);
+        };
+        other = connection.another(change).await?;
+        &other
     };
     let mut readers = Vec::new();
     for _ in 0..plan.streams {
@@ -65,7 +72,8 @@ pub(super) async fn read(
         "request": plan.request,
         "streams": plan.streams,
         "random": plan.random,
-        "cache": !no_cache,
+        "cache": plan.cache,
+        "transport": plan.transport.unwrap_or(connection.config().transport).name(),
         "cache_bytes": read.iter().map(|s| s.cache_bytes).sum::<u64>(),
         "ufs_bytes": read.iter().map(|s| s.ufs_bytes).sum::<u64>(),
         "ufs_requests": read.iter().map(|s| s.ufs_requests).sum::<u64>(),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use arustio_types::cluster::DataEndpoints;
 use arustio_types::meta::credential::Credential;
 use arustio_types::meta::mount::{MountCapabilities, MountEntry, MountSpec, WriteType};
 use arustio_types::meta::setting::{PathConf, SyncInterval};
@@ -157,24 +158,53 @@ pub struct NodeRecord {
     pub address: String,
     /// Share of the blocks.
     pub weight: u32,
+    /// Faster ways to its bytes.
+    pub data: DataEndpoints,
 }
 
 impl Record for NodeRecord {
     const WHAT: &'static str = "a block node";
+    const VERSION: u8 = 2;
+
+    /// Faster ways came with format 2.
+    fn version(&self) -> u8 {
+        match self.data == DataEndpoints::default() {
+            true => 1,
+            false => 2,
+        }
+    }
 
     fn write(&self, to: &mut Writer) {
         to.number(self.id.get());
         to.bits(self.instance);
         to.text(&self.address);
         to.number(u64::from(self.weight));
+        if self.version() > 1 {
+            for way in [&self.data.frames, &self.data.socket, &self.data.host] {
+                to.option(way.as_ref(), |to, way| to.text(way));
+            }
+        }
     }
 
-    fn read(from: &mut Reader<'_>, _version: u8) -> Result<Self, RecordError> {
+    fn read(from: &mut Reader<'_>, version: u8) -> Result<Self, RecordError> {
         Ok(Self {
             id: NodeId::new(from.number()?),
             instance: from.bits()?,
             address: from.text("an address")?.to_owned(),
             weight: from.number32()?,
+            data: match version {
+                0 | 1 => DataEndpoints::default(),
+                _ => read_endpoints(from)?,
+            },
         })
     }
+}
+
+fn read_endpoints(from: &mut Reader<'_>) -> Result<DataEndpoints, RecordError> {
+    let mut way = |what| from.option(|from| from.text(what).map(str::to_owned));
+    Ok(DataEndpoints {
+        frames: way("an address of frames")?,
+        socket: way("a socket")?,
+        host: way("a host")?,
+    })
 }

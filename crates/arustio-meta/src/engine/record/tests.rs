@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use arustio_types::cluster::DataEndpoints;
 use arustio_types::meta::credential::Credential;
 use arustio_types::meta::effect::{Effect, EffectKind, TreeRename};
 use arustio_types::meta::intent::Intent;
@@ -262,6 +263,21 @@ fn records_beside_the_tree_of_every_released_format_are_still_read() {
             instance: 99,
             address: "127.0.0.1:7000".to_owned(),
             weight: 1,
+            data: DataEndpoints::default(),
+        },
+    );
+    golden(
+        "node",
+        &NodeRecord {
+            id: NodeId::new(1),
+            instance: 99,
+            address: "127.0.0.1:7000".to_owned(),
+            weight: 1,
+            data: DataEndpoints {
+                frames: Some("127.0.0.1:7001".to_owned()),
+                socket: Some("/data/block.sock".to_owned()),
+                host: None,
+            },
         },
     );
     golden(

@@ -1,0 +1,311 @@
+//! Block nodes over the framed protocol.
+//!
+//! The default between our own parts: a warm byte is copied once from the socket, into the
+//! buffer that the caller gets, and compared with the checksum that it had when it arrived
+//! at the node. A few connections per node carry all requests; answers come in any order
+//! and are matched by their id.
+//!
+//! A node that does not offer frames, that speaks another version, or whose frames cannot
+//! be reached is asked over gRPC, and tried again after a pause that grows: a port that a
+//! firewall closes costs speed, never the cache.
+//!
+//! - [`outbox`] and [`inlet`]: the two directions of a stream, shared with the node's side.
+//! - `connection`: one connection, with the requests that wait for answers.
+//! - `pool`: the connections of a node, and when not to try.
+//!
+//! Leases of filling clients and passing of descriptors come later; see
+//! [`arustio_proto::frame`].
+
+mod connection;
+pub mod inlet;
+pub mod outbox;
+mod pool;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arustio_proto::frame::{Flags, Header, MAX_EXTENTS, Operation, Status, body};
+use arustio_types::ErrorKind;
+use arustio_types::cluster::NodeInfo;
+use async_trait::async_trait;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::{
+    BlockClient, BlockError, BlockExtent, BlockPart, BlockRead, BlockSelector, BlockStored,
+    BlockWrite, GrpcBlocks,
+};
+use crate::metadata::ClusterIdentity;
+use connection::{Answer, Question};
+use pool::{Pool, Way};
+
+/// Nodes whose connections are kept.
+const MOST_NODES: usize = 256;
+
+/// Connections to block nodes by frames, made when they are first used, and by gRPC where
+/// there are none. Dropping it closes them.
+#[derive(Debug)]
+pub struct FramedBlocks {
+    grpc: GrpcBlocks,
+    cluster: ClusterIdentity,
+    pools: Mutex<HashMap<String, Arc<Pool>>>,
+}
+
+/// What came of asking.
+enum Asked {
+    Answered(Answer),
+    /// Over gRPC instead, in what is left of the time.
+    Elsewhere(Duration),
+}
+
+impl FramedBlocks {
+    /// Speaks to nodes of this cluster only; a default identity stands for any. `grpc` is
+    /// for nodes without frames.
+    pub fn new(cluster: ClusterIdentity, grpc: GrpcBlocks) -> Self {
+        Self {
+            grpc,
+            cluster,
+            pools: Mutex::default(),
+        }
+    }
+
+    fn pool(&self, address: &str) -> Arc<Pool> {
+        let mut pools = self.pools.lock();
+        if let Some(pool) = pools.get(address) {
+            return Arc::clone(pool);
+        }
+        if pools.len() >= MOST_NODES {
+            pools.clear();
+        }
+        let pool = Arc::new(Pool::new(address, self.cluster));
+        pools.insert(address.to_owned(), Arc::clone(&pool));
+        pool
+    }
+
+    /// Asks once, and once more where a connection turned out to be gone: nothing that is
+    /// asked for does harm when it is done twice.
+    async fn ask(
+        &self,
+        node: &NodeInfo,
+        question: Question,
+        deadline: Duration,
+    ) -> Result<Asked, BlockError> {
+        let began = Instant::now();
+        let until = began + deadline;
+        let Some(address) = node.data.frames.as_deref() else {
+            return Ok(Asked::Elsewhere(deadline));
+        };
+        let pool = self.pool(address);
+        let mut lost = None;
+        for _ in 0..2 {
+            let connection = match pool.connection(node.id, until).await {
+                Way::Frames(connection) => connection,
+                Way::Grpc => return Ok(Asked::Elsewhere(left(until))),
+            };
+            match tokio::time::timeout_at(until, connection.ask(&question, until)).await {
+                Ok(Ok(answer)) => return Ok(Asked::Answered(answer)),
+                Ok(Err(gone)) => lost = Some(gone),
+                Err(_) => {
+                    connection.missed(began);
+                    return Err(timeout(node, deadline));
+                }
+            }
+        }
+        Err(BlockError::Unreachable {
+            address: address.to_owned(),
+            cause: lost.unwrap_or_default(),
+        })
+    }
+}
+
+fn left(until: Instant) -> Duration {
+    until.saturating_duration_since(Instant::now())
+}
+
+fn timeout(node: &NodeInfo, after: Duration) -> BlockError {
+    BlockError::Timeout {
+        address: address(node),
+        after,
+    }
+}
+
+fn address(node: &NodeInfo) -> String {
+    let frames = node.data.frames.as_ref();
+    frames.unwrap_or(&node.address).clone()
+}
+
+fn refused(node: &NodeInfo, cause: impl Into<String>) -> BlockError {
+    BlockError::Refused {
+        address: address(node),
+        cause: cause.into(),
+    }
+}
+
+/// What an answer means that has not what was asked for.
+fn unwanted(node: &NodeInfo, answer: &Answer) -> BlockError {
+    let said = body::decode_text(&answer.payload);
+    let cause = match answer.header.status {
+        Status::Busy => format!("it is busy for {} ms", answer.header.millis),
+        Status::Failed(ErrorKind::Timeout) => "it was too slow".to_owned(),
+        Status::Failed(kind) => format!("{kind}: {said}"),
+        Status::Stale => "the content is gone".to_owned(),
+        Status::Unsupported | Status::UnknownVersion | Status::UnknownOperation => said,
+        Status::Ok | Status::Miss | Status::YouFill | Status::Rejected | Status::AlreadyPresent => {
+            format!("its answer {:?} cannot be used", answer.header.status)
+        }
+    };
+    refused(node, cause)
+}
+
+#[async_trait]
+impl BlockClient for FramedBlocks {
+    async fn read(
+        &self,
+        node: &NodeInfo,
+        asked: BlockRead,
+        deadline: Duration,
+    ) -> Result<Vec<BlockPart>, BlockError> {
+        let mut header = Header::request(Operation::Read, 0).of(&asked.key);
+        header.epoch = asked.epoch;
+        header.offset = asked.range.start;
+        header.length = asked.range.end.saturating_sub(asked.range.start);
+        let question = Question {
+            wanted: asked.range.clone(),
+            ..Question::new(header)
+        };
+        let answer = match self.ask(node, question, deadline).await? {
+            Asked::Answered(answer) => answer,
+            Asked::Elsewhere(left) => return self.grpc.read(node, asked, left).await,
+        };
+        match answer.header.status {
+            Status::Ok if answer.damaged => Err(BlockError::Corrupt {
+                address: address(node),
+                key: asked.key,
+            }),
+            Status::Ok => Ok(answer.parts),
+            Status::Miss | Status::YouFill => Ok(Vec::new()),
+            _ => Err(unwanted(node, &answer)),
+        }
+    }
+
+    async fn write(
+        &self,
+        node: &NodeInfo,
+        write: BlockWrite,
+        deadline: Duration,
+    ) -> Result<BlockStored, BlockError> {
+        let mut header = Header::request(Operation::Write, 0).of(&write.key);
+        let lengths = (
+            u32::try_from(write.block_length),
+            u32::try_from(write.len()),
+        );
+        let (Ok(block_length), Ok(payload_length)) = lengths else {
+            return Ok(BlockStored::Rejected("larger than a block".to_owned()));
+        };
+        header.mount = write.mount;
+        header.offset = write.offset;
+        header.length = write.len();
+        header.block_length = block_length;
+        header.payload_length = payload_length;
+        header.payload_crc32c = write.checksum.0;
+        let question = Question {
+            payload: write.pieces.clone(),
+            ..Question::new(header)
+        };
+        let answer = match self.ask(node, question, deadline).await? {
+            Asked::Answered(answer) => answer,
+            Asked::Elsewhere(left) => return self.grpc.write(node, write, left).await,
+        };
+        match answer.header.status {
+            Status::Ok => Ok(BlockStored::Stored),
+            Status::AlreadyPresent => Ok(BlockStored::AlreadyPresent),
+            Status::Rejected => Ok(BlockStored::Rejected(body::decode_text(&answer.payload))),
+            Status::Busy => Ok(BlockStored::Rejected("too much is under way".to_owned())),
+            _ => Err(unwanted(node, &answer)),
+        }
+    }
+
+    async fn cached(
+        &self,
+        node: &NodeInfo,
+        extents: &[BlockExtent],
+        deadline: Duration,
+    ) -> Result<Vec<u64>, BlockError> {
+        let until = Instant::now() + deadline;
+        let mut counts = Vec::with_capacity(extents.len());
+        for some in extents.chunks(MAX_EXTENTS) {
+            counts.extend(self.count(node, some, left(until)).await?);
+        }
+        Ok(counts)
+    }
+
+    async fn remove(
+        &self,
+        node: &NodeInfo,
+        selector: BlockSelector,
+        deadline: Duration,
+    ) -> Result<u64, BlockError> {
+        let mut header = Header::request(Operation::Remove, 0);
+        match selector {
+            BlockSelector::Block(key) => header = header.of(&key),
+            BlockSelector::Content(content) => {
+                header.content = content;
+                header.flags = Flags::OF_CONTENT;
+            }
+            BlockSelector::Mount(mount) => {
+                header.mount = mount;
+                header.flags = Flags::OF_MOUNT;
+            }
+        }
+        match self.ask(node, Question::new(header), deadline).await? {
+            Asked::Answered(answer) if answer.header.status == Status::Ok => {
+                Ok(answer.header.length)
+            }
+            Asked::Answered(answer) => Err(unwanted(node, &answer)),
+            Asked::Elsewhere(left) => self.grpc.remove(node, selector, left).await,
+        }
+    }
+}
+
+impl FramedBlocks {
+    async fn count(
+        &self,
+        node: &NodeInfo,
+        extents: &[BlockExtent],
+        deadline: Duration,
+    ) -> Result<Vec<u64>, BlockError> {
+        let asked: Vec<_> = extents.iter().map(extent).collect();
+        let payload = body::encode_extents(&asked);
+        let header = Header::request(Operation::Stat, 0).with(&payload);
+        let question = Question {
+            payload: vec![Bytes::from(payload)],
+            ..Question::new(header)
+        };
+        let answer = match self.ask(node, question, deadline).await? {
+            Asked::Answered(answer) => answer,
+            Asked::Elsewhere(left) => return self.grpc.cached(node, extents, left).await,
+        };
+        if answer.header.status != Status::Ok {
+            return Err(unwanted(node, &answer));
+        }
+        let counts = body::decode_counts(&answer.payload);
+        let counts = counts.map_err(|error| refused(node, error.to_string()))?;
+        if counts.len() != extents.len() {
+            let cause = "it answered for other contents than asked for";
+            return Err(refused(node, cause));
+        }
+        Ok(counts)
+    }
+}
+
+fn extent(extent: &BlockExtent) -> body::Extent {
+    body::Extent {
+        content: extent.content,
+        size: extent.size,
+        blocks: extent.blocks,
+    }
+}

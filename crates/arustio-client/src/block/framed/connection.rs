@@ -1,0 +1,412 @@
+//! One connection to a node, with the requests that wait for their answers on it.
+//!
+//! A request is entered under its id before it is sent. One task reads: it looks up the
+//! id, compares what is announced with what was asked for, and only then makes room for
+//! it. A caller that is dropped takes its entry away; an answer that comes later is read
+//! past. Anything that no node of ours would send ends the connection, and everybody who
+//! waits on it is told.
+
+use std::collections::HashMap;
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use arustio_proto::frame::body::{Hello, Versions};
+use arustio_proto::frame::{Flags, Header, Operation, Status};
+use arustio_types::NodeId;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::io::AsyncRead;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::inlet::Inlet;
+use super::outbox::{Outbox, WriteHalf};
+use crate::block::BlockPart;
+use crate::metadata::ClusterIdentity;
+use crate::net;
+
+/// A node that takes nothing for so long is gone.
+const STALL: Duration = Duration::from_secs(10);
+/// Bytes that wait to be sent on one connection before callers wait.
+const WINDOW: usize = 16 << 20;
+
+/// What is asked.
+#[derive(Debug, Clone)]
+pub(super) struct Question {
+    pub(super) header: Header,
+    pub(super) payload: Vec<Bytes>,
+    /// Of a read: which bytes may be answered.
+    pub(super) wanted: Range<u64>,
+}
+
+impl Question {
+    pub(super) fn new(header: Header) -> Self {
+        Self {
+            header,
+            payload: Vec::new(),
+            wanted: 0..0,
+        }
+    }
+}
+
+/// What was answered.
+#[derive(Debug)]
+pub(super) struct Answer {
+    /// Of the last frame.
+    pub(super) header: Header,
+    /// Of a read, in order; their bytes were compared with their checksums.
+    pub(super) parts: Vec<BlockPart>,
+    /// Of anything else.
+    pub(super) payload: Bytes,
+    /// Bytes did not match their checksum; there are no parts then.
+    pub(super) damaged: bool,
+}
+
+/// Why a connection cannot be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum NoConnection {
+    /// Nobody answers there, or not a node of ours.
+    Unreachable(String),
+    /// A node of ours that speaks another version.
+    OtherVersion(String),
+}
+
+impl From<io::Error> for NoConnection {
+    fn from(error: io::Error) -> Self {
+        Self::Unreachable(error.to_string())
+    }
+}
+
+/// An open connection. Dropping it closes it.
+#[derive(Debug)]
+pub(super) struct Connection {
+    shared: Arc<Shared>,
+    next: AtomicU64,
+    _reader: AbortOnDropHandle<()>,
+    _writer: AbortOnDropHandle<()>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    outbox: Outbox,
+    opened: Instant,
+    /// When something last came, in milliseconds since it was opened.
+    heard: AtomicU64,
+    waiting: Mutex<Waiting>,
+}
+
+/// Who waits, by id; why nobody does any more.
+#[derive(Debug, Default)]
+struct Waiting {
+    entries: HashMap<u64, Entry>,
+    ended: Option<String>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    operation: Operation,
+    /// What is still to come of a read.
+    wanted: Range<u64>,
+    parts: Vec<BlockPart>,
+    damaged: bool,
+    answer: oneshot::Sender<Answer>,
+}
+
+impl Connection {
+    /// Connects and greets. Safe to drop.
+    pub(super) async fn open(
+        address: &str,
+        node: NodeId,
+        cluster: ClusterIdentity,
+    ) -> Result<Self, NoConnection> {
+        let stream = net::connect(address).await?;
+        let (read, write) = stream.into_split();
+        let shared = Arc::new(Shared {
+            outbox: Outbox::new(WriteHalf::Tcp(write)),
+            opened: Instant::now(),
+            heard: AtomicU64::new(0),
+            waiting: Mutex::default(),
+        });
+        let mut inlet = Inlet::new(read);
+        let writer = Arc::clone(&shared);
+        let writer = tokio::spawn(async move { writer.outbox.run(STALL).await });
+        let writer = AbortOnDropHandle::new(writer);
+        greet(&shared.outbox, &mut inlet, node, cluster).await?;
+        let reading = Arc::clone(&shared);
+        let reader = tokio::spawn(async move {
+            let why = match reading.read(&mut inlet).await {
+                Ok(()) => "the node closed the connection".to_owned(),
+                Err(error) => error.to_string(),
+            };
+            reading.end(&why);
+        });
+        Ok(Self {
+            shared,
+            next: AtomicU64::new(1),
+            _reader: AbortOnDropHandle::new(reader),
+            _writer: writer,
+        })
+    }
+
+    /// How many wait for answers.
+    pub(super) fn load(&self) -> usize {
+        self.shared.waiting.lock().entries.len()
+    }
+
+    /// Whether it can still be used.
+    pub(super) fn is_open(&self) -> bool {
+        !self.shared.outbox.is_closed() && self.shared.waiting.lock().ended.is_none()
+    }
+
+    /// Asks and waits for the answer. Safe to drop: then nobody waits for it any more.
+    ///
+    /// # Errors
+    /// When the connection ends before the answer is there, with the reason.
+    pub(super) async fn ask(&self, question: &Question, until: Instant) -> Result<Answer, String> {
+        let shared = &self.shared;
+        shared.outbox.room(WINDOW).await;
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let (entry, answered) = Entry::new(question);
+        let _ticket = shared.enter(id, entry)?;
+        let left = until.saturating_duration_since(Instant::now());
+        let header = Header {
+            request: id,
+            millis: u32::try_from(left.as_millis()).unwrap_or(u32::MAX).max(1),
+            ..question.header
+        };
+        let sent = shared
+            .outbox
+            .send(&header, question.payload.iter().cloned(), Vec::new());
+        if sent.is_err() {
+            shared.end("the connection is closed");
+        }
+        answered.await.map_err(|_| shared.why())
+    }
+
+    /// An answer did not come in time. A node that has not said anything since `asked` is
+    /// not waited for again on this connection.
+    pub(super) fn missed(&self, asked: Instant) {
+        let heard = Duration::from_millis(self.shared.heard.load(Ordering::Relaxed));
+        if self.shared.opened + heard < asked {
+            self.shared.end("the node says nothing any more");
+        }
+    }
+}
+
+/// An entry that is taken away when nobody waits for it any more.
+struct Ticket<'a> {
+    shared: &'a Shared,
+    id: u64,
+}
+
+impl Drop for Ticket<'_> {
+    fn drop(&mut self) {
+        self.shared.waiting.lock().entries.remove(&self.id);
+    }
+}
+
+impl Entry {
+    fn new(question: &Question) -> (Self, oneshot::Receiver<Answer>) {
+        let (answer, answered) = oneshot::channel();
+        let entry = Self {
+            operation: question.header.operation,
+            wanted: question.wanted.clone(),
+            parts: Vec::new(),
+            damaged: false,
+            answer,
+        };
+        (entry, answered)
+    }
+
+    /// Whether these bytes may come now: parts ascend, and lie in what was asked for.
+    fn admits(&self, header: &Header) -> bool {
+        let end = header.offset.checked_add(header.payload_length.into());
+        header.payload_length > 0
+            && header.offset >= self.wanted.start
+            && end.is_some_and(|end| end <= self.wanted.end)
+    }
+
+    fn take(&mut self, header: &Header, bytes: Bytes, matches: bool) {
+        self.wanted.start = header.offset + bytes.len() as u64;
+        self.damaged |= !matches;
+        match self.damaged {
+            true => self.parts.clear(),
+            false => self.parts.push(BlockPart {
+                offset: header.offset,
+                bytes,
+            }),
+        }
+    }
+}
+
+/// What to do with the payload of an answer.
+enum Use {
+    /// Bytes of a read.
+    Part,
+    /// A text or a list.
+    Whole,
+    /// Nobody waits for it.
+    Nothing,
+}
+
+impl Shared {
+    fn enter(&self, id: u64, entry: Entry) -> Result<Ticket<'_>, String> {
+        let mut waiting = self.waiting.lock();
+        if let Some(why) = &waiting.ended {
+            return Err(why.clone());
+        }
+        waiting.entries.insert(id, entry);
+        Ok(Ticket { shared: self, id })
+    }
+
+    fn why(&self) -> String {
+        let waiting = self.waiting.lock();
+        waiting.ended.clone().unwrap_or_default()
+    }
+
+    fn heard(&self) {
+        let millis = self.opened.elapsed().as_millis();
+        let millis = u64::try_from(millis).unwrap_or(u64::MAX);
+        self.heard.store(millis, Ordering::Relaxed);
+    }
+
+    /// Nobody waits any more: dropping the entries tells them.
+    fn end(&self, why: &str) {
+        let mut waiting = self.waiting.lock();
+        waiting.ended.get_or_insert_with(|| why.to_owned());
+        waiting.entries.clear();
+        drop(waiting);
+        self.outbox.close();
+    }
+
+    async fn read<R: AsyncRead + Unpin>(&self, inlet: &mut Inlet<R>) -> io::Result<()> {
+        while let Some(bytes) = inlet.header().await? {
+            self.heard();
+            let header = Header::decode(&bytes).map_err(io::Error::other)?;
+            match self.usage(&header)? {
+                Use::Nothing => inlet.skip(&header).await?,
+                usage => {
+                    let payload = inlet.payload(&header, || self.heard()).await?;
+                    let matches = payload.crc32c == header.payload_crc32c;
+                    match usage {
+                        Use::Part => self.part(&header, payload.bytes, matches),
+                        _ if matches => self.whole(header, payload.bytes),
+                        _ => return Err(io::Error::other("its answer is damaged")),
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn usage(&self, header: &Header) -> io::Result<Use> {
+        let strange = header.flags.strange() != Flags::NONE;
+        if strange || !header.is_answer() {
+            return Err(io::Error::other("it sent what is no answer"));
+        }
+        let waiting = self.waiting.lock();
+        let Some(entry) = waiting.entries.get(&header.request) else {
+            return match header.request {
+                // About the connection, not about a request.
+                0 => Err(io::Error::other(format!(
+                    "it ends the connection: {:?}",
+                    header.status
+                ))),
+                _ => Ok(Use::Nothing),
+            };
+        };
+        let has_it = header.status == Status::Ok;
+        if has_it && header.operation != entry.operation {
+            return Err(io::Error::other("it answers what was not asked"));
+        }
+        match has_it && entry.operation == Operation::Read {
+            true if entry.admits(header) => Ok(Use::Part),
+            true => Err(io::Error::other("it sent bytes that were not asked for")),
+            false => Ok(Use::Whole),
+        }
+    }
+
+    fn part(&self, header: &Header, bytes: Bytes, matches: bool) {
+        let mut waiting = self.waiting.lock();
+        let Some(entry) = waiting.entries.get_mut(&header.request) else {
+            return;
+        };
+        entry.take(header, bytes, matches);
+        if header.flags.has(Flags::MORE) {
+            return;
+        }
+        if let Some(entry) = waiting.entries.remove(&header.request) {
+            entry.deliver(*header, Bytes::new());
+        }
+    }
+
+    fn whole(&self, header: Header, payload: Bytes) {
+        let entry = self.waiting.lock().entries.remove(&header.request);
+        if let Some(entry) = entry {
+            entry.deliver(header, payload);
+        }
+    }
+}
+
+impl Entry {
+    fn deliver(self, header: Header, payload: Bytes) {
+        // Nobody may be waiting any more.
+        let _ = self.answer.send(Answer {
+            header,
+            parts: self.parts,
+            payload,
+            damaged: self.damaged,
+        });
+    }
+}
+
+/// Says who we are, and hears who answers.
+async fn greet<R: AsyncRead + Unpin>(
+    outbox: &Outbox,
+    inlet: &mut Inlet<R>,
+    node: NodeId,
+    cluster: ClusterIdentity,
+) -> Result<(), NoConnection> {
+    let unreachable = |why: &str| NoConnection::Unreachable(why.to_owned());
+    let hello = Hello {
+        cluster: cluster.cluster,
+        incarnation: cluster.incarnation,
+        node,
+        ..Hello::default()
+    };
+    let payload = hello.encode();
+    let header = Header::request(Operation::Hello, 0).with(&payload);
+    let sent = outbox.send(&header, [Bytes::from(payload)], Vec::new());
+    sent.map_err(|broken| NoConnection::Unreachable(broken.to_string()))?;
+    let header = inlet.header().await?;
+    let header = header.ok_or_else(|| unreachable("it closed the connection"))?;
+    // What cannot be read is another version, or nobody of ours.
+    let header =
+        Header::decode(&header).map_err(|error| NoConnection::OtherVersion(error.to_string()))?;
+    if header.status == Status::Ok && header.operation != Operation::Hello {
+        return Err(unreachable("it answers what was not asked"));
+    }
+    let payload = inlet.payload(&header, || {}).await?.bytes;
+    match header.status {
+        Status::Ok => {}
+        Status::UnknownVersion | Status::UnknownOperation | Status::Unsupported => {
+            return Err(NoConnection::OtherVersion(format!("{:?}", header.status)));
+        }
+        other => return Err(NoConnection::Unreachable(format!("it says {other:?}"))),
+    }
+    let theirs = Hello::decode(&payload);
+    let theirs = theirs.map_err(|error| NoConnection::OtherVersion(error.to_string()))?;
+    if Versions::HERE.common(theirs.versions).is_none() {
+        let versions = theirs.versions;
+        return Err(NoConnection::OtherVersion(format!("{versions:?}")));
+    }
+    let unknown = NodeId::default();
+    if theirs.node != unknown && node != unknown && theirs.node != node {
+        return Err(unreachable("another node answers there"));
+    }
+    Ok(())
+}

@@ -1,0 +1,102 @@
+//! What arrives on one connection: a header, then exactly its payload.
+//!
+//! A payload is read straight into the buffer that is handed on, in pieces that are summed
+//! while they are still in the processor's cache. Nothing is allocated here for more than
+//! the caller asks for, and what nobody wants is read past in a small buffer.
+
+use std::io;
+
+use arustio_proto::frame::{HEADER, Header};
+use bytes::{BufMut as _, Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt as _, BufReader};
+
+/// Headers and small payloads are read together up to this.
+const BUFFER: usize = 16 << 10;
+/// Read and summed at a time.
+const PIECE: usize = 256 << 10;
+
+/// The reading half of a connection.
+#[derive(Debug)]
+pub struct Inlet<R> {
+    reader: BufReader<R>,
+}
+
+/// A payload as it came.
+#[derive(Debug, Clone)]
+pub struct Payload {
+    /// Its bytes.
+    pub bytes: Bytes,
+    /// Their checksum now, to be compared with the one in the header.
+    pub crc32c: u32,
+}
+
+impl<R: AsyncRead + Unpin> Inlet<R> {
+    /// Nothing was read yet.
+    pub fn new(reader: R) -> Self {
+        Self {
+            reader: BufReader::with_capacity(BUFFER, reader),
+        }
+    }
+
+    /// The next header, not decoded; `None` when the peer has closed between two frames.
+    /// Not to be called again after it was dropped half way.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` inside a header, and whatever the system says.
+    pub async fn header(&mut self) -> io::Result<Option<[u8; HEADER]>> {
+        let mut bytes = [0; HEADER];
+        let mut filled = 0;
+        while filled < HEADER {
+            match self.reader.read(&mut bytes[filled..]).await? {
+                0 if filled == 0 => return Ok(None),
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                read => filled += read,
+            }
+        }
+        Ok(Some(bytes))
+    }
+
+    /// The payload of a header whose length the caller accepts. `moved` is called for each
+    /// piece that came.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` when the peer closes inside it, and whatever the system says.
+    pub async fn payload(&mut self, header: &Header, moved: impl Fn()) -> io::Result<Payload> {
+        let length = header.payload_length as usize;
+        let mut bytes = BytesMut::with_capacity(length);
+        let mut crc32c = 0;
+        while bytes.len() < length {
+            let before = bytes.len();
+            let mut piece = (&mut bytes).limit(PIECE.min(length - before));
+            if self.reader.read_buf(&mut piece).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            crc32c = crc32c::crc32c_append(crc32c, &bytes[before..]);
+            moved();
+        }
+        Ok(Payload {
+            bytes: bytes.freeze(),
+            crc32c,
+        })
+    }
+
+    /// Reads past everything until the peer closes.
+    pub async fn exhaust(&mut self) {
+        // It is about to be closed in any case.
+        let _ = tokio::io::copy(&mut self.reader, &mut tokio::io::sink()).await;
+    }
+
+    /// Reads past the payload of a header.
+    ///
+    /// # Errors
+    /// As [`payload`](Self::payload).
+    pub async fn skip(&mut self, header: &Header) -> io::Result<()> {
+        let length = u64::from(header.payload_length);
+        let mut rest = (&mut self.reader).take(length);
+        let skipped = tokio::io::copy(&mut rest, &mut tokio::io::sink()).await?;
+        match skipped == length {
+            true => Ok(()),
+            false => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+}

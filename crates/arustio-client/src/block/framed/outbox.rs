@@ -1,0 +1,311 @@
+//! What waits to be sent on one connection.
+//!
+//! Whoever has a frame writes it at once as far as the socket takes it; the rest waits,
+//! and [`Outbox::run`] sends it on. Nothing is awaited between the bytes of a frame, so a
+//! caller that is dropped leaves no half frame behind, and a small answer costs no switch
+//! of tasks. Bytes are never copied on the way. One short lock, held while a frame is
+//! handed to the system, never across an await.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use arustio_proto::frame::Header;
+use bytes::{Buf as _, Bytes};
+use parking_lot::Mutex;
+use rustix::net::Shutdown;
+use tokio::net::{tcp, unix};
+use tokio::sync::{Notify, OwnedSemaphorePermit};
+
+/// Pieces that are handed to the system at once.
+const MOST_SLICES: usize = 16;
+
+/// The writing half of a connection.
+#[derive(Debug)]
+pub enum WriteHalf {
+    /// Of TCP.
+    Tcp(tcp::OwnedWriteHalf),
+    /// Of a UNIX socket.
+    Unix(unix::OwnedWriteHalf),
+}
+
+impl WriteHalf {
+    fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(half) => half.try_write_vectored(slices),
+            Self::Unix(half) => half.try_write_vectored(slices),
+        }
+    }
+
+    fn shutdown(&self, how: Shutdown) {
+        let socket = match self {
+            Self::Tcp(half) => half.as_ref().as_fd(),
+            Self::Unix(half) => half.as_ref().as_fd(),
+        };
+        // A connection that is gone cannot be told, and needs not be.
+        let _ = rustix::net::shutdown(socket, how);
+    }
+
+    async fn writable(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(half) => half.writable().await,
+            Self::Unix(half) => half.writable().await,
+        }
+    }
+}
+
+/// Frames on their way to one peer.
+#[derive(Debug)]
+pub struct Outbox {
+    half: WriteHalf,
+    queue: Mutex<Queue>,
+    /// Something waits that the socket did not take.
+    grew: Notify,
+    /// Something went that had waited.
+    shrank: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    frames: VecDeque<Frame>,
+    bytes: usize,
+    broken: bool,
+}
+
+/// A frame, or what is left of it.
+#[derive(Debug)]
+struct Frame {
+    pieces: VecDeque<Bytes>,
+    /// Given back when the frame is gone.
+    _held: Vec<OwnedSemaphorePermit>,
+}
+
+/// The connection takes nothing any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the connection is closed")]
+pub struct Broken;
+
+impl Outbox {
+    /// Nothing waits yet.
+    pub fn new(half: WriteHalf) -> Self {
+        Self {
+            half,
+            queue: Mutex::default(),
+            grew: Notify::new(),
+            shrank: Notify::new(),
+        }
+    }
+
+    /// Sends a frame as far as the socket takes it, and keeps the rest. `held` is given
+    /// back when all of it is gone. Does not wait.
+    ///
+    /// # Errors
+    /// When the connection is closed.
+    pub fn send(
+        &self,
+        header: &Header,
+        payload: impl IntoIterator<Item = Bytes>,
+        held: Vec<OwnedSemaphorePermit>,
+    ) -> Result<(), Broken> {
+        let header = Bytes::copy_from_slice(&header.encode());
+        let payload = payload.into_iter().filter(|piece| !piece.is_empty());
+        let pieces: VecDeque<Bytes> = std::iter::once(header).chain(payload).collect();
+        let mut queue = self.queue.lock();
+        if queue.broken {
+            return Err(Broken);
+        }
+        let idle = queue.frames.is_empty();
+        queue.bytes += pieces.iter().map(Bytes::len).sum::<usize>();
+        queue.frames.push_back(Frame {
+            pieces,
+            _held: held,
+        });
+        if idle {
+            queue.push_out(&self.half);
+        }
+        if !queue.frames.is_empty() {
+            self.grew.notify_one();
+        }
+        match queue.broken {
+            true => Err(Broken),
+            false => Ok(()),
+        }
+    }
+
+    /// Bytes that wait.
+    pub fn waiting(&self) -> usize {
+        self.queue.lock().bytes
+    }
+
+    /// Waits until fewer bytes than this wait, or the connection is closed. Safe to drop.
+    pub async fn room(&self, most: usize) {
+        loop {
+            let shrank = self.shrank.notified();
+            tokio::pin!(shrank);
+            shrank.as_mut().enable();
+            {
+                let queue = self.queue.lock();
+                if queue.bytes < most || queue.broken {
+                    return;
+                }
+            }
+            shrank.await;
+        }
+    }
+
+    /// Sends what waits, until the connection is closed, by [`close`](Self::close) or by a
+    /// peer that took nothing for `stall`. To be run by one task for each connection.
+    pub async fn run(&self, stall: Duration) {
+        loop {
+            self.grew.notified().await;
+            loop {
+                {
+                    let queue = self.queue.lock();
+                    if queue.broken {
+                        return;
+                    }
+                    if queue.frames.is_empty() {
+                        break;
+                    }
+                }
+                let ready = tokio::time::timeout(stall, self.half.writable()).await;
+                if !matches!(ready, Ok(Ok(()))) {
+                    self.close();
+                    return;
+                }
+                self.queue.lock().push_out(&self.half);
+                self.shrank.notify_waiters();
+            }
+        }
+    }
+
+    /// Tells the peer that nothing more will come; what was handed over still arrives.
+    pub fn finish(&self) {
+        self.half.shutdown(Shutdown::Write);
+    }
+
+    /// Drops what waits, takes nothing more, and closes the connection in both directions.
+    pub fn close(&self) {
+        self.queue.lock().fail();
+        self.half.shutdown(Shutdown::Both);
+        self.grew.notify_one();
+        self.shrank.notify_waiters();
+    }
+
+    /// Whether it takes nothing any more.
+    pub fn is_closed(&self) -> bool {
+        self.queue.lock().broken
+    }
+}
+
+impl Queue {
+    /// Hands over what the socket takes now.
+    fn push_out(&mut self, half: &WriteHalf) {
+        while !self.frames.is_empty() {
+            let pieces = self.frames.iter().flat_map(|frame| &frame.pieces);
+            let mut slices = [IoSlice::new(&[]); MOST_SLICES];
+            let mut count = 0;
+            for (slice, piece) in slices.iter_mut().zip(pieces) {
+                *slice = IoSlice::new(piece);
+                count += 1;
+            }
+            match half.try_write(&slices[..count]) {
+                Ok(0) => return self.fail(),
+                Ok(written) => self.advance(written),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return self.fail(),
+            }
+        }
+    }
+
+    fn advance(&mut self, mut written: usize) {
+        self.bytes -= written;
+        while let Some(frame) = self.frames.front_mut() {
+            while let Some(piece) = frame.pieces.front_mut() {
+                let gone = written.min(piece.len());
+                piece.advance(gone);
+                written -= gone;
+                if !piece.is_empty() {
+                    return;
+                }
+                frame.pieces.pop_front();
+            }
+            self.frames.pop_front();
+        }
+    }
+
+    fn fail(&mut self) {
+        self.broken = true;
+        self.frames.clear();
+        self.bytes = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arustio_proto::frame::{HEADER, Operation};
+    use tokio::io::AsyncReadExt as _;
+    use tokio::net::UnixStream;
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(600);
+
+    fn pair() -> (Arc<Outbox>, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let (_, write) = ours.into_split();
+        (Arc::new(Outbox::new(WriteHalf::Unix(write))), theirs)
+    }
+
+    /// Pieces whose bytes tell where they belong.
+    fn pieces(frame: u64) -> [Bytes; 3] {
+        [1, 70_000, 5].map(|length| Bytes::from(vec![frame as u8; length]))
+    }
+
+    #[tokio::test]
+    async fn frames_that_the_socket_does_not_take_arrive_whole_and_in_order() {
+        let (outbox, mut theirs) = pair();
+        let sending = Arc::clone(&outbox);
+        let sender = tokio::spawn(async move { sending.run(LONG).await });
+        let budget = Arc::new(Semaphore::new(100));
+        for frame in 0..100 {
+            let permit = Arc::clone(&budget).try_acquire_owned().unwrap();
+            let header = Header::request(Operation::Ping, frame);
+            outbox.send(&header, pieces(frame), vec![permit]).unwrap();
+        }
+        assert!(outbox.waiting() > 1 << 20, "the socket took everything");
+        assert!(budget.available_permits() < 50, "given back too early");
+        let length = 70_006;
+        for frame in 0..100 {
+            let mut bytes = vec![0; HEADER + length];
+            theirs.read_exact(&mut bytes).await.unwrap();
+            let header = Header::decode(bytes.first_chunk().unwrap()).unwrap();
+            assert_eq!(header.request, frame);
+            assert!(bytes[HEADER..].iter().all(|byte| *byte == frame as u8));
+        }
+        outbox.room(1).await;
+        assert_eq!(budget.available_permits(), 100);
+        outbox.close();
+        sender.await.unwrap();
+        assert_eq!(outbox.send(&Header::default(), [], Vec::new()), Err(Broken));
+        assert_eq!(theirs.read(&mut [0]).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_takes_nothing_is_given_up_and_whoever_waits_goes_on() {
+        let (outbox, _theirs) = pair();
+        for frame in 0..100 {
+            let header = Header::request(Operation::Ping, frame);
+            outbox.send(&header, pieces(frame), Vec::new()).unwrap();
+        }
+        let stall = Duration::from_millis(50);
+        tokio::join!(outbox.run(stall), outbox.room(1));
+        assert!(outbox.is_closed());
+        assert_eq!(outbox.waiting(), 0);
+    }
+}

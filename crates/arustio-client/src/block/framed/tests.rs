@@ -1,0 +1,395 @@
+//! Nodes that misbehave, on real sockets: each test writes the other side by hand.
+
+use std::net::SocketAddr;
+
+use arustio_proto::frame::body::{Hello, Versions};
+use arustio_types::cluster::DataEndpoints;
+use arustio_types::{BlockKey, BlockSize, ContentId, NodeId};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::inlet::Inlet;
+use super::*;
+
+const PATIENT: Duration = Duration::from_secs(10);
+const NODE: u64 = 7;
+
+/// The node's side of a connection.
+struct Peer {
+    inlet: Inlet<OwnedReadHalf>,
+    write: OwnedWriteHalf,
+}
+
+impl Peer {
+    fn new(stream: TcpStream) -> Self {
+        let (read, write) = stream.into_split();
+        Self {
+            inlet: Inlet::new(read),
+            write,
+        }
+    }
+
+    /// The next connection, greeted.
+    async fn accept(listener: &TcpListener) -> Self {
+        let mut peer = Self::new(listener.accept().await.unwrap().0);
+        peer.greet(Hello {
+            node: NodeId::new(NODE),
+            ..Hello::default()
+        })
+        .await;
+        peer
+    }
+
+    async fn greet(&mut self, hello: Hello) {
+        let asked = self.asked().await;
+        assert_eq!(asked.operation, Operation::Hello);
+        let header = Header::answer(Operation::Hello, asked.request, Status::Ok);
+        self.say(header, &hello.encode()).await;
+    }
+
+    async fn asked(&mut self) -> Header {
+        let bytes = self.inlet.header().await.unwrap().unwrap();
+        let header = Header::decode(&bytes).unwrap();
+        self.inlet.skip(&header).await.unwrap();
+        header
+    }
+
+    /// Whether the client closed the connection.
+    async fn is_left(&mut self) -> bool {
+        !matches!(self.inlet.header().await, Ok(Some(_)))
+    }
+
+    async fn say(&mut self, header: Header, payload: &[u8]) {
+        let header = header.with(payload).encode();
+        self.write.write_all(&header).await.unwrap();
+        self.write.write_all(payload).await.unwrap();
+    }
+
+    /// Bytes from an offset on.
+    async fn part(&mut self, asked: &Header, offset: u64, payload: &[u8], more: bool) {
+        let mut header = Header::answer(Operation::Read, asked.request, Status::Ok);
+        header.offset = offset;
+        if more {
+            header.flags = header.flags.with(Flags::MORE);
+        }
+        self.say(header, payload).await;
+    }
+}
+
+async fn listen() -> (TcpListener, NodeInfo) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let node = node(listener.local_addr().unwrap());
+    (listener, node)
+}
+
+/// Nobody answers gRPC for it.
+fn node(frames: SocketAddr) -> NodeInfo {
+    NodeInfo {
+        id: NodeId::new(NODE),
+        address: "127.0.0.1:1".to_owned(),
+        weight: 1,
+        data: DataEndpoints {
+            frames: Some(frames.to_string()),
+            ..DataEndpoints::default()
+        },
+    }
+}
+
+fn client() -> FramedBlocks {
+    FramedBlocks::new(ClusterIdentity::default(), GrpcBlocks::new(1))
+}
+
+fn read(range: std::ops::Range<u64>) -> BlockRead {
+    BlockRead {
+        key: BlockKey {
+            content: ContentId::new(1),
+            size: BlockSize::DEFAULT,
+            index: 0,
+        },
+        range,
+        epoch: 1,
+    }
+}
+
+fn shown(parts: &[BlockPart]) -> Vec<(u64, &[u8])> {
+    parts.iter().map(|p| (p.offset, &p.bytes[..])).collect()
+}
+
+#[tokio::test]
+async fn answers_are_matched_by_their_ids_in_any_order() {
+    let (listener, node) = listen().await;
+    let client = client();
+    let served = async {
+        let mut peer = Peer::accept(&listener).await;
+        let (first, second) = (peer.asked().await, peer.asked().await);
+        peer.part(&second, second.offset, b"second", false).await;
+        peer.part(&first, first.offset, b"fir", true).await;
+        peer.part(&first, first.offset + 4, b"st", false).await;
+        // What is not there is an answer, too.
+        let third = peer.asked().await;
+        let miss = Header::answer(Operation::Read, third.request, Status::Miss);
+        peer.say(miss, b"").await;
+        peer
+    };
+    let asked = async {
+        let connected = client.pool(node.data.frames.as_deref().unwrap());
+        // Both on one connection.
+        connected
+            .connection(node.id, Instant::now() + PATIENT)
+            .await;
+        let (one, two) = tokio::join!(
+            client.read(&node, read(10..16), PATIENT),
+            client.read(&node, read(20..26), PATIENT),
+        );
+        assert_eq!(shown(&one.unwrap()), [(10, &b"fir"[..]), (14, b"st")]);
+        assert_eq!(shown(&two.unwrap()), [(20, &b"second"[..])]);
+        let three = client.read(&node, read(30..36), PATIENT).await.unwrap();
+        assert!(three.is_empty());
+    };
+    tokio::join!(served, asked);
+}
+
+#[tokio::test]
+async fn r4_bytes_that_do_not_match_their_checksum_are_never_returned() {
+    let (listener, node) = listen().await;
+    let client = client();
+    let served = async {
+        let mut peer = Peer::accept(&listener).await;
+        let asked = peer.asked().await;
+        let mut header = Header::answer(Operation::Read, asked.request, Status::Ok);
+        header.flags = header.flags.with(Flags::MORE);
+        let mut header = header.with(b"good");
+        header.payload_crc32c ^= 1;
+        peer.write.write_all(&header.encode()).await.unwrap();
+        peer.write.write_all(b"good").await.unwrap();
+        peer.part(&asked, 4, b"more", false).await;
+        // The connection is as good as before.
+        let asked = peer.asked().await;
+        peer.part(&asked, 0, b"fine", false).await;
+        peer
+    };
+    let asked = async {
+        let damaged = client.read(&node, read(0..8), PATIENT).await;
+        assert!(
+            matches!(damaged, Err(BlockError::Corrupt { .. })),
+            "wrong answer"
+        );
+        let fine = client.read(&node, read(0..4), PATIENT).await.unwrap();
+        assert_eq!(shown(&fine), [(0, &b"fine"[..])]);
+    };
+    tokio::join!(served, asked);
+}
+
+#[tokio::test]
+async fn r4_parts_that_were_not_asked_for_end_the_connection() {
+    // Before, beyond, twice, and nothing at all.
+    for parts in [
+        [(9, 1), (12, 1)],
+        [(19, 2), (0, 0)],
+        [(10, 4), (12, 2)],
+        [(10, 0), (12, 1)],
+    ] {
+        let (listener, node) = listen().await;
+        let client = client();
+        let served = async {
+            // Asked again on another connection, which behaves the same.
+            for _ in 0..2 {
+                let mut peer = Peer::accept(&listener).await;
+                let asked = peer.asked().await;
+                for (offset, length) in parts {
+                    let header = Header::answer(Operation::Read, asked.request, Status::Ok);
+                    let flags = header.flags.with(Flags::MORE);
+                    let header = Header {
+                        offset,
+                        flags,
+                        ..header
+                    };
+                    let payload = vec![1; length];
+                    // The client may have left already.
+                    let bytes = header.with(&payload).encode();
+                    let _ = peer.write.write_all(&bytes).await;
+                    let _ = peer.write.write_all(&payload).await;
+                }
+                assert!(peer.is_left().await);
+            }
+        };
+        let asked = async {
+            let refused = client.read(&node, read(10..20), PATIENT).await;
+            assert!(
+                matches!(refused, Err(BlockError::Unreachable { .. })),
+                "wrong answer"
+            );
+        };
+        tokio::join!(served, asked);
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_nobody_waits_for_any_more_is_read_past() {
+    let (listener, node) = listen().await;
+    let client = client();
+    let (given_up, waited) = tokio::sync::oneshot::channel::<()>();
+    let served = async {
+        let mut peer = Peer::accept(&listener).await;
+        let late = peer.asked().await;
+        waited.await.unwrap();
+        let large = vec![7; 1 << 20];
+        peer.part(&late, 0, &large, true).await;
+        peer.part(&late, 1 << 20, b"end", false).await;
+        let asked = peer.asked().await;
+        peer.part(&asked, 0, b"fine", false).await;
+        peer
+    };
+    let asked = async {
+        let short = Duration::from_millis(50);
+        let dropped = tokio::time::timeout(short, client.read(&node, read(0..2 << 20), PATIENT));
+        assert!(dropped.await.is_err());
+        given_up.send(()).unwrap();
+        let fine = client.read(&node, read(0..4), PATIENT).await.unwrap();
+        assert_eq!(shown(&fine), [(0, &b"fine"[..])]);
+    };
+    tokio::join!(served, asked);
+}
+
+#[tokio::test]
+async fn a_connection_that_is_gone_is_replaced_once() {
+    let (listener, node) = listen().await;
+    let client = client();
+    let served = async {
+        let mut peer = Peer::accept(&listener).await;
+        peer.asked().await;
+        drop(peer);
+        let mut peer = Peer::accept(&listener).await;
+        let asked = peer.asked().await;
+        peer.part(&asked, 0, b"fine", false).await;
+        peer
+    };
+    let asked = async {
+        let fine = client.read(&node, read(0..4), PATIENT).await.unwrap();
+        assert_eq!(shown(&fine), [(0, &b"fine"[..])]);
+    };
+    tokio::join!(served, asked);
+}
+
+#[tokio::test]
+async fn a_node_that_says_nothing_costs_the_deadline_and_its_connection() {
+    let (listener, node) = listen().await;
+    let client = client();
+    let served = async {
+        let mut silent = Peer::accept(&listener).await;
+        silent.asked().await;
+        let left = silent.is_left().await;
+        let mut peer = Peer::accept(&listener).await;
+        let asked = peer.asked().await;
+        peer.part(&asked, 0, b"fine", false).await;
+        (left, peer)
+    };
+    let asked = async {
+        let short = Duration::from_millis(200);
+        // So that what the node said last, its greeting, is older than the question.
+        let pool = client.pool(node.data.frames.as_deref().unwrap());
+        pool.connection(node.id, Instant::now() + PATIENT).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let late = client.read(&node, read(0..4), short).await;
+        assert!(
+            matches!(late, Err(BlockError::Timeout { .. })),
+            "wrong answer"
+        );
+        let fine = client.read(&node, read(0..4), PATIENT).await.unwrap();
+        assert_eq!(shown(&fine), [(0, &b"fine"[..])]);
+    };
+    let ((left, _), ()) = tokio::join!(served, asked);
+    assert!(left);
+}
+
+#[tokio::test]
+async fn refusals_say_why() {
+    let (listener, node) = listen().await;
+    let client = client();
+    let busy = Header {
+        millis: 50,
+        ..Header::answer(Operation::Read, 0, Status::Busy)
+    };
+    let kind = Status::Failed(ErrorKind::InvalidArgument);
+    let failed = Header::answer(Operation::Read, 0, kind);
+    let unsupported = Header::answer(Operation::Read, 0, Status::Unsupported);
+    let cases = [
+        (busy, "", "busy for 50 ms"),
+        (failed, "no such block", "InvalidArgument: no such block"),
+        (unsupported, "not yet", "not yet"),
+    ];
+    let served = async {
+        let mut peer = Peer::accept(&listener).await;
+        for (header, words, _) in cases {
+            let request = peer.asked().await.request;
+            peer.say(Header { request, ..header }, words.as_bytes())
+                .await;
+        }
+        peer
+    };
+    let asked = async {
+        for (_, _, why) in cases {
+            let refused = client.read(&node, read(0..4), PATIENT).await.unwrap_err();
+            assert!(matches!(refused, BlockError::Refused { .. }));
+            assert!(refused.to_string().contains(why), "{refused}");
+        }
+    };
+    tokio::join!(served, asked);
+}
+
+#[tokio::test]
+async fn a_node_of_another_version_or_another_number_is_left_to_grpc_for_a_while() {
+    let later = Hello {
+        node: NodeId::new(NODE),
+        versions: Versions {
+            oldest: 2,
+            newest: 3,
+        },
+        ..Hello::default()
+    };
+    let other = Hello {
+        node: NodeId::new(NODE + 1),
+        ..Hello::default()
+    };
+    for hello in [later, other] {
+        let (listener, node) = listen().await;
+        let client = client();
+        let served = async {
+            let mut peer = Peer::new(listener.accept().await.unwrap().0);
+            peer.greet(hello).await;
+            assert!(peer.is_left().await);
+        };
+        let asked = async {
+            for _ in 0..3 {
+                let error = client.read(&node, read(0..4), PATIENT).await.unwrap_err();
+                // Nobody answers gRPC, at the address of gRPC.
+                let BlockError::Unreachable { address, .. } = error else {
+                    panic!("{error}")
+                };
+                assert_eq!(address, node.address);
+            }
+        };
+        tokio::join!(served, asked);
+        // It was tried once.
+        let again = tokio::time::timeout(Duration::from_millis(50), listener.accept()).await;
+        assert!(again.is_err());
+    }
+}
+
+#[tokio::test]
+async fn nobody_who_speaks_something_else_is_believed() {
+    let (listener, node) = listen().await;
+    let client = client();
+    let served = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let nonsense = b"HTTP/1.1 400 Bad Request\r\n\r\n".repeat(8);
+        stream.write_all(&nonsense).await.unwrap();
+        stream
+    };
+    let asked = async {
+        let error = client.read(&node, read(0..4), PATIENT).await.unwrap_err();
+        assert!(matches!(error, BlockError::Unreachable { .. }), "{error}");
+    };
+    tokio::join!(served, asked);
+}

@@ -1,0 +1,163 @@
+//! The framed endpoint: block bytes for our own clients.
+//!
+//! One task for each connection reads requests and answers at once what is in memory;
+//! what needs the disk is worked on beside it, a bounded number at a time, and answered
+//! when it is done, in any order. A peer that does not take its answers is not read from
+//! any more, and closed after a while: it holds up nobody else. Bytes go out as the store
+//! lends them, without a copy.
+//!
+//! - [`socket`]: the UNIX socket in the data folder.
+//! - `connection`: greeting, reading, and how it ends.
+//! - `request`: from a header to an answer.
+//!
+//! # Not here yet
+//! Leases of clients that fill (`Fill`) and passing of descriptors (`Pass`) are answered
+//! with `Unsupported`. Who asks is not checked, as everywhere in this release. Bytes of
+//! the disk tier are read and sent, not sent with `sendfile`: what the store lends of a
+//! file has no checksum for the client to compare.
+
+mod connection;
+mod request;
+pub(crate) mod socket;
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arustio_block::BlockStore;
+use arustio_client::block::framed::outbox::WriteHalf;
+use arustio_proto::frame::{Header, Operation, Status};
+use arustio_types::{ClusterId, Incarnation};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::blocks::{Budget, Identity};
+use crate::config::FramesConfig;
+use crate::metrics::Metrics;
+use socket::Socket;
+
+/// After the system refused a connection, for lack of descriptors for example.
+const PAUSE: Duration = Duration::from_millis(100);
+/// When a client that found no place may come again.
+const AGAIN: u32 = 1000;
+
+/// The cluster, as far as this process knows it by now.
+type Cluster = Box<dyn Fn() -> (ClusterId, Incarnation) + Send + Sync>;
+
+/// What all connections share.
+pub(crate) struct Endpoint {
+    pub(crate) store: Arc<dyn BlockStore>,
+    pub(crate) identity: Identity,
+    pub(crate) cluster: Cluster,
+    pub(crate) receiving: Budget,
+    pub(crate) sending: Budget,
+    pub(crate) config: FramesConfig,
+    pub(crate) metrics: Metrics,
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoint")
+            .field("store", &self.store)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Where frames are spoken.
+#[derive(Debug)]
+pub(crate) struct Listeners {
+    pub(crate) tcp: TcpListener,
+    pub(crate) unix: Option<Socket>,
+}
+
+enum Stream {
+    Tcp(TcpStream, SocketAddr),
+    Unix(UnixStream),
+}
+
+impl Listeners {
+    /// The next peer. Safe to drop.
+    async fn accept(&self) -> io::Result<Stream> {
+        let local = async {
+            match &self.unix {
+                Some(socket) => socket.accept().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            accepted = self.tcp.accept() => accepted.map(|(stream, peer)| Stream::Tcp(stream, peer)),
+            accepted = local => accepted.map(Stream::Unix),
+        }
+    }
+}
+
+/// Serves until it is stopped, and until the requests that are under way have ended.
+pub(crate) async fn serve(listeners: Listeners, endpoint: Arc<Endpoint>, stop: CancellationToken) {
+    let connections = TaskTracker::new();
+    let places = Arc::new(Semaphore::new(endpoint.config.connections));
+    loop {
+        let accepted = tokio::select! {
+            accepted = listeners.accept() => accepted,
+            () = stop.cancelled() => break,
+        };
+        match accepted {
+            Ok(stream) => welcome(stream, &places, &connections, &endpoint, &stop),
+            Err(error) => {
+                tracing::warn!("cannot take a connection for frames: {error}");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+    drop(listeners);
+    connections.close();
+    connections.wait().await;
+}
+
+/// Gives a peer a task of its own, or tells it that there is no place.
+fn welcome(
+    stream: Stream,
+    places: &Arc<Semaphore>,
+    connections: &TaskTracker,
+    endpoint: &Arc<Endpoint>,
+    stop: &CancellationToken,
+) {
+    let Ok(place) = Arc::clone(places).try_acquire_owned() else {
+        tracing::debug!("no place for another connection of frames");
+        turn_away(&stream);
+        return;
+    };
+    let (endpoint, stop) = (Arc::clone(endpoint), stop.clone());
+    connections.spawn(async move {
+        match stream {
+            Stream::Tcp(stream, peer) => {
+                // Without it small answers wait for acknowledgements; they still arrive.
+                let _ = stream.set_nodelay(true);
+                let (read, write) = stream.into_split();
+                let write = WriteHalf::Tcp(write);
+                connection::serve(endpoint, read, write, &peer.to_string(), stop).await;
+            }
+            Stream::Unix(stream) => {
+                let (read, write) = stream.into_split();
+                let write = WriteHalf::Unix(write);
+                connection::serve(endpoint, read, write, "this host", stop).await;
+            }
+        }
+        drop(place);
+    });
+}
+
+/// One frame, as far as it is taken at once.
+fn turn_away(stream: &Stream) {
+    let mut busy = Header::answer(Operation::Hello, 0, Status::Busy);
+    busy.millis = AGAIN;
+    let bytes = busy.encode();
+    // Whoever does not get it sees that the connection is closed.
+    let _ = match stream {
+        Stream::Tcp(stream, _) => stream.try_write(&bytes),
+        Stream::Unix(stream) => stream.try_write(&bytes),
+    };
+}

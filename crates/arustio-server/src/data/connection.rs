@@ -1,0 +1,333 @@
+//! One connection: greeting, requests, end.
+//!
+//! The task that reads is also the one that holds back: while too many bytes of answers
+//! wait, or too many requests are worked on, it reads nothing, and the peer's own sending
+//! comes to a halt. What breaks the protocol is answered where that makes sense, logged
+//! once, and ends the connection; a peer that just goes away is not worth a line.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arustio_client::block::framed::inlet::{Inlet, Payload};
+use arustio_client::block::framed::outbox::{Outbox, WriteHalf};
+use arustio_proto::failure::Failure;
+use arustio_proto::frame::body::{self, Hello};
+use arustio_proto::frame::{Flags, FrameError, Header, Operation, Status};
+use arustio_types::{ClusterId, ErrorKind};
+use bytes::Bytes;
+use tokio::io::AsyncRead;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::Endpoint;
+use super::request::{self, Reply};
+use crate::blocks::Budget;
+
+/// How long a peer may take to say who it is.
+const GREETING: Duration = Duration::from_secs(5);
+/// How long answers that are under way may take when a connection ends.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+/// When to come back, for whom there is no memory now.
+const AGAIN: u32 = 50;
+
+/// Why a connection ends before its peer closes it.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Trouble {
+    /// The peer is gone, or takes or sends nothing any more.
+    #[error("it is gone: {0}")]
+    Gone(#[from] io::Error),
+    /// It does not keep to the protocol.
+    #[error("{0}")]
+    Protocol(#[from] FrameError),
+    /// It does not keep to the order of things.
+    #[error("{0}")]
+    Disorder(&'static str),
+}
+
+/// Serves a peer until it goes, breaks the protocol, or the server stops.
+pub(super) async fn serve<R: AsyncRead + Unpin + Send>(
+    endpoint: Arc<Endpoint>,
+    read: R,
+    write: WriteHalf,
+    peer: &str,
+    stop: CancellationToken,
+) {
+    let outbox = Arc::new(Outbox::new(write));
+    let (sending, stall) = (Arc::clone(&outbox), endpoint.config.stall_timeout);
+    let _sender = AbortOnDropHandle::new(tokio::spawn(async move { sending.run(stall).await }));
+    let mut connection = Connection {
+        permits: Arc::new(Semaphore::new(endpoint.config.concurrency_per_connection)),
+        share: Budget::new(endpoint.config.window),
+        endpoint,
+        inlet: Inlet::new(read),
+        outbox,
+        work: JoinSet::new(),
+    };
+    match connection.live(&stop).await {
+        Ok(()) => tracing::debug!(peer, "a connection of frames ended"),
+        Err(Trouble::Gone(error)) => tracing::debug!(peer, "a peer of frames is gone: {error}"),
+        Err(trouble) => tracing::warn!(peer, "closed a connection of frames: {trouble}"),
+    }
+    connection.end().await;
+}
+
+struct Connection<R> {
+    endpoint: Arc<Endpoint>,
+    inlet: Inlet<R>,
+    outbox: Arc<Outbox>,
+    /// Requests that are worked on beside the reading.
+    work: JoinSet<()>,
+    permits: Arc<Semaphore>,
+    /// Bytes of reads from disk that are worked on or wait to be sent.
+    share: Budget,
+}
+
+impl<R: AsyncRead + Unpin + Send> Connection<R> {
+    async fn live(&mut self, stop: &CancellationToken) -> Result<(), Trouble> {
+        let greeted = tokio::select! {
+            greeted = timeout(GREETING, self.greeting()) => greeted,
+            () = stop.cancelled() => return Ok(()),
+        };
+        let silent = |_| Trouble::Gone(io::ErrorKind::TimedOut.into());
+        if !greeted.map_err(silent)?? {
+            return Ok(());
+        }
+        loop {
+            while self.work.try_join_next().is_some() {}
+            let next = tokio::select! {
+                next = self.next() => next?,
+                () = stop.cancelled() => return Ok(()),
+            };
+            let Some(header) = next else {
+                return Ok(());
+            };
+            tokio::select! {
+                taken = self.request(header) => taken?,
+                () = stop.cancelled() => return Ok(()),
+            }
+        }
+    }
+
+    /// Lets go: what is under way is given a moment, then everything is dropped.
+    async fn end(mut self) {
+        let quiet = async {
+            while self.work.join_next().await.is_some() {}
+            self.outbox.room(1).await;
+            self.outbox.finish();
+            // What was sent last is lost if what came last was not read.
+            self.inlet.exhaust().await;
+        };
+        // Whoever takes nothing by then has lost it.
+        let _ = timeout(LAST_WORDS, quiet).await;
+        self.outbox.close();
+    }
+
+    /// The next request, once there is room for its answer; `None` when the peer is done.
+    async fn next(&mut self) -> Result<Option<Header>, Trouble> {
+        let window = self.endpoint.config.window.get();
+        let window = usize::try_from(window).unwrap_or(usize::MAX);
+        self.outbox.room(window).await;
+        if self.outbox.is_closed() {
+            return Err(Trouble::Gone(io::ErrorKind::BrokenPipe.into()));
+        }
+        let idle = self.endpoint.config.idle_timeout;
+        let Ok(bytes) = timeout(idle, self.inlet.header()).await else {
+            return Ok(None);
+        };
+        let Some(bytes) = bytes? else {
+            return Ok(None);
+        };
+        match Header::decode(&bytes) {
+            Ok(header) if header.is_answer() => Err(Trouble::Disorder("a peer sent an answer")),
+            Ok(header) => Ok(Some(header)),
+            Err(error) => {
+                if let Some((header, words)) = error.answer() {
+                    self.say(&header, words.into())?;
+                }
+                Err(error.into())
+            }
+        }
+    }
+
+    /// The first frame has to be a `Hello`. False: the peer went without a word, or is told
+    /// why it has to go.
+    async fn greeting(&mut self) -> Result<bool, Trouble> {
+        match self.next().await? {
+            None => Ok(false),
+            Some(header) if header.operation == Operation::Hello => self.hello(&header).await,
+            Some(header) => {
+                self.refuse(&header, ErrorKind::InvalidArgument, "say hello first")?;
+                Err(Trouble::Disorder("a peer did not say hello first"))
+            }
+        }
+    }
+
+    async fn hello(&mut self, header: &Header) -> Result<bool, Trouble> {
+        let payload = self.payload(header).await?;
+        if payload.crc32c != header.payload_crc32c {
+            return Err(FrameError::Damaged.into());
+        }
+        let theirs = Hello::decode(&payload.bytes)?;
+        let (cluster, incarnation) = (self.endpoint.cluster)();
+        let unknown = ClusterId::default();
+        if cluster != theirs.cluster && cluster != unknown && theirs.cluster != unknown {
+            let words = "this node belongs to another cluster";
+            self.refuse(header, ErrorKind::Conflict, words)?;
+            return Ok(false);
+        }
+        // A peer that speaks none of our versions sees that here, and goes.
+        let ours = Hello {
+            cluster,
+            incarnation,
+            node: self.endpoint.identity.node.lock().unwrap_or_default(),
+            instance: self.endpoint.identity.instance,
+            ..Hello::default()
+        };
+        let payload = ours.encode();
+        let answer = Header::answer(Operation::Hello, header.request, Status::Ok).with(&payload);
+        self.say(&answer, payload.into())?;
+        Ok(true)
+    }
+
+    async fn request(&mut self, header: Header) -> Result<(), Trouble> {
+        if header.flags.strange() != Flags::NONE {
+            let words = format!(
+                "the flags {:#06x} are not known here",
+                header.flags.strange().bits()
+            );
+            return self.unsupported(&header, &words).await;
+        }
+        match header.operation {
+            Operation::Read => self.read(header).await,
+            Operation::Write => self.write(header).await,
+            Operation::Stat => {
+                let payload = self.payload(&header).await?;
+                let endpoint = Arc::clone(&self.endpoint);
+                let work = async move { request::stat(&endpoint, &header, &payload).await };
+                self.beside(header, work).await
+            }
+            Operation::Remove => {
+                let endpoint = Arc::clone(&self.endpoint);
+                let work = async move { request::remove(&endpoint, &header).await };
+                self.beside(header, work).await
+            }
+            Operation::Ping => {
+                let answer = Header::answer(Operation::Ping, header.request, Status::Ok);
+                self.say(&answer, Bytes::new())
+            }
+            Operation::Hello => self.hello(&header).await.map(|_| ()),
+            Operation::Fill | Operation::Pass => {
+                let words = "this node does not serve it yet";
+                self.unsupported(&header, words).await
+            }
+        }
+    }
+
+    async fn read(&mut self, header: Header) -> Result<(), Trouble> {
+        let began = Instant::now();
+        if let Some(reply) = request::in_memory(&self.endpoint, &header) {
+            let (metrics, name) = (&self.endpoint.metrics, header.operation.name());
+            metrics.request(name, reply.failed(), began.elapsed());
+            return reply.send(&self.outbox).map_err(gone);
+        }
+        // One peer's share of the bytes that may be read from disk and not be sent yet.
+        let held = self.share.wait(request::most(&header)).await;
+        let held = held.into_iter().collect();
+        let endpoint = Arc::clone(&self.endpoint);
+        let work = async move { request::read(&endpoint, &header, held).await };
+        self.beside(header, work).await
+    }
+
+    async fn write(&mut self, header: Header) -> Result<(), Trouble> {
+        if let Err(failure) = request::check_write(&header) {
+            self.skip(&header).await?;
+            return self.refuse(&header, failure.kind, &failure.message);
+        }
+        let length = header.payload_length.into();
+        // Filling a cache never waits: who comes too many is turned away.
+        let Some(held) = self.endpoint.receiving.try_take(length) else {
+            self.skip(&header).await?;
+            let mut busy = Header::answer(header.operation, header.request, Status::Busy);
+            busy.millis = AGAIN;
+            return self.say(&busy, Bytes::new());
+        };
+        let payload = self.payload(&header).await?;
+        let endpoint = Arc::clone(&self.endpoint);
+        let work = async move {
+            let reply = request::write(&endpoint, &header, payload.bytes).await;
+            drop::<OwnedSemaphorePermit>(held);
+            reply
+        };
+        self.beside(header, work).await
+    }
+
+    /// Works on a request beside the reading, within the time that its client waits.
+    async fn beside(
+        &mut self,
+        header: Header,
+        work: impl Future<Output = Result<Reply, Failure>> + Send + 'static,
+    ) -> Result<(), Trouble> {
+        let began = Instant::now();
+        let Ok(permit) = Arc::clone(&self.permits).acquire_owned().await else {
+            return Err(Trouble::Disorder("the connection is closing"));
+        };
+        let outbox = Arc::clone(&self.outbox);
+        let metrics = self.endpoint.metrics.clone();
+        self.work.spawn(async move {
+            let within = request::patience(&header);
+            let late = |_| Err(Failure::new(ErrorKind::Timeout, "it took too long"));
+            let result = timeout(within, work).await.unwrap_or_else(late);
+            let reply = result.unwrap_or_else(|failure| Reply::refused(&header, &failure));
+            let name = header.operation.name();
+            metrics.request(name, reply.failed(), began.elapsed());
+            // A peer that is gone needs no answer.
+            let _ = reply.send(&outbox);
+            drop(permit);
+        });
+        Ok(())
+    }
+
+    /// A payload whose length was accepted; it has to come without long pauses.
+    async fn payload(&mut self, header: &Header) -> Result<Payload, Trouble> {
+        let stall = self.endpoint.config.stall_timeout;
+        let late = |_| io::Error::from(io::ErrorKind::TimedOut);
+        let payload = timeout(stall, self.inlet.payload(header, || {})).await;
+        Ok(payload.map_err(late)??)
+    }
+
+    async fn skip(&mut self, header: &Header) -> Result<(), Trouble> {
+        let stall = self.endpoint.config.stall_timeout;
+        let late = |_| io::Error::from(io::ErrorKind::TimedOut);
+        Ok(timeout(stall, self.inlet.skip(header))
+            .await
+            .map_err(late)??)
+    }
+
+    async fn unsupported(&mut self, header: &Header, words: &str) -> Result<(), Trouble> {
+        self.skip(header).await?;
+        let words = body::encode_text(words);
+        let answer = Header::answer(header.operation, header.request, Status::Unsupported);
+        self.say(&answer.with(&words), words.into())
+    }
+
+    fn refuse(&self, header: &Header, kind: ErrorKind, words: &str) -> Result<(), Trouble> {
+        let reply = Reply::refused(header, &Failure::new(kind, words));
+        let name = header.operation.name();
+        let metrics = &self.endpoint.metrics;
+        metrics.request(name, reply.failed(), Duration::ZERO);
+        reply.send(&self.outbox).map_err(gone)
+    }
+
+    fn say(&self, header: &Header, payload: Bytes) -> Result<(), Trouble> {
+        let sent = self.outbox.send(header, [payload], Vec::new());
+        sent.map_err(gone)
+    }
+}
+
+fn gone(broken: arustio_client::block::framed::outbox::Broken) -> Trouble {
+    Trouble::Gone(io::Error::new(io::ErrorKind::BrokenPipe, broken))
+}

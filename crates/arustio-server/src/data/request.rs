@@ -1,0 +1,234 @@
+//! From a header to an answer: look at what was asked for, ask the store, put the answer
+//! into frames. No reading and no writing of sockets here.
+
+use std::time::Duration;
+
+use arustio_block::{BlockWrite, Parts, Selector, WriteHint, WriteOutcome};
+use arustio_client::block::framed::inlet::Payload;
+use arustio_client::block::framed::outbox::{Broken, Outbox};
+use arustio_proto::failure::Failure;
+use arustio_proto::frame::{Flags, Header, Operation, Status, body};
+use arustio_types::{BlockKey, Checksum, ErrorKind};
+use bytes::Bytes;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::Endpoint;
+use crate::blocks;
+
+/// Longest time that a request is worked on, whatever its client says.
+const MOST_PATIENCE: Duration = Duration::from_secs(60);
+
+/// The frames that answer a request.
+#[derive(Debug)]
+pub(super) struct Reply {
+    frames: Vec<(Header, Bytes)>,
+    /// Bytes that are counted until they are sent.
+    held: Vec<OwnedSemaphorePermit>,
+}
+
+impl Reply {
+    fn one(header: Header, payload: Bytes) -> Self {
+        Self {
+            frames: vec![(header, payload)],
+            held: Vec::new(),
+        }
+    }
+
+    fn status(asked: &Header, status: Status) -> Self {
+        Self::one(
+            Header::answer(asked.operation, asked.request, status),
+            Bytes::new(),
+        )
+    }
+
+    fn words(asked: &Header, status: Status, words: &str) -> Self {
+        let words = body::encode_text(words);
+        let header = Header::answer(asked.operation, asked.request, status).with(&words);
+        Self::one(header, words.into())
+    }
+
+    /// What a failure says.
+    pub(super) fn refused(asked: &Header, failure: &Failure) -> Self {
+        Self::words(asked, Status::Failed(failure.kind), &failure.message)
+    }
+
+    /// One frame for each part, or a miss.
+    fn parts(asked: &Header, parts: Parts, held: Vec<OwnedSemaphorePermit>) -> Self {
+        let block_length = parts
+            .block_len
+            .and_then(|length| u32::try_from(length).ok());
+        let answer = |status| Header {
+            content: asked.content,
+            size_log2: asked.size_log2,
+            index: asked.index,
+            block_length: block_length.unwrap_or(0),
+            ..Header::answer(Operation::Read, asked.request, status)
+        };
+        let Some(last) = parts.parts.len().checked_sub(1) else {
+            return Self::one(answer(Status::Miss), Bytes::new());
+        };
+        let frame = |(at, part): (usize, arustio_block::Part)| {
+            let mut header = answer(Status::Ok);
+            header.offset = part.range.start;
+            header.length = part.bytes.len() as u64;
+            // A part lies in a block, and a block has at most 256 MiB.
+            header.payload_length = part.bytes.len() as u32;
+            header.payload_crc32c = part.checksum.0;
+            if at < last {
+                header.flags = header.flags.with(Flags::MORE);
+            }
+            (header, part.bytes)
+        };
+        Self {
+            frames: parts.parts.into_iter().enumerate().map(frame).collect(),
+            held,
+        }
+    }
+
+    /// The kind of failure, where it is one.
+    pub(super) fn failed(&self) -> Option<ErrorKind> {
+        match self.frames.first()?.0.status {
+            Status::Failed(kind) => Some(kind),
+            _ => None,
+        }
+    }
+
+    /// Hands it to the connection.
+    pub(super) fn send(self, outbox: &Outbox) -> Result<(), Broken> {
+        let last = self.frames.len().saturating_sub(1);
+        let mut held = self.held;
+        for (at, (header, payload)) in self.frames.into_iter().enumerate() {
+            let held = match at == last {
+                true => std::mem::take(&mut held),
+                false => Vec::new(),
+            };
+            outbox.send(&header, [payload], held)?;
+        }
+        Ok(())
+    }
+}
+
+/// How long a request may take.
+pub(super) fn patience(header: &Header) -> Duration {
+    match header.millis {
+        0 => MOST_PATIENCE,
+        millis => Duration::from_millis(millis.into()).min(MOST_PATIENCE),
+    }
+}
+
+/// The answer to a read that needs no waiting: from memory, or a refusal.
+pub(super) fn in_memory(endpoint: &Endpoint, header: &Header) -> Option<Reply> {
+    let key = match key(header) {
+        Ok(key) => key,
+        Err(failure) => return Some(Reply::refused(header, &failure)),
+    };
+    let range = blocks::clipped(&key, header.offset, header.length);
+    let parts = endpoint.store.try_read_memory(key, range)?;
+    Some(Reply::parts(header, parts, Vec::new()))
+}
+
+/// The answer to a read, from wherever the bytes are. `held` is kept until it is sent.
+pub(super) async fn read(
+    endpoint: &Endpoint,
+    header: &Header,
+    mut held: Vec<OwnedSemaphorePermit>,
+) -> Result<Reply, Failure> {
+    let key = key(header)?;
+    let range = blocks::clipped(&key, header.offset, header.length);
+    // Bytes from disk are ours until they are sent; those from memory are shared.
+    held.extend(endpoint.sending.wait(range.end - range.start).await);
+    let parts = endpoint.store.read(key, range).await;
+    let parts = parts.map_err(|error| Failure::of(&error))?;
+    Ok(Reply::parts(header, parts, held))
+}
+
+/// The most bytes that the answer to a read can have.
+pub(super) fn most(header: &Header) -> u64 {
+    let range = key(header).map(|key| blocks::clipped(&key, header.offset, header.length));
+    range.map_or(0, |range| range.end - range.start)
+}
+
+/// Whether the payload of a write may be received.
+pub(super) fn check_write(header: &Header) -> Result<(), Failure> {
+    let length = header.payload_length.into();
+    let block_length = header.block_length.into();
+    blocks::check_write(&key(header)?, header.offset, length, block_length)
+}
+
+/// The answer to a write whose payload is there.
+pub(super) async fn write(
+    endpoint: &Endpoint,
+    header: &Header,
+    payload: Bytes,
+) -> Result<Reply, Failure> {
+    let durable = header.flags.has(Flags::DURABLE);
+    let write = BlockWrite {
+        key: key(header)?,
+        offset: header.offset,
+        payload,
+        checksum: Checksum(header.payload_crc32c),
+        block_len: header.block_length.into(),
+        mount: header.mount,
+        hint: match durable {
+            true => WriteHint::Durable,
+            false => WriteHint::Cache,
+        },
+    };
+    let outcome = endpoint.store.write(write).await;
+    Ok(match outcome.map_err(|error| Failure::of(&error))? {
+        WriteOutcome::Stored => Reply::status(header, Status::Ok),
+        WriteOutcome::AlreadyPresent => Reply::status(header, Status::AlreadyPresent),
+        WriteOutcome::Rejected(why) => Reply::words(header, Status::Rejected, blocks::reason(why)),
+    })
+}
+
+/// How much is there of the contents that a payload names.
+pub(super) async fn stat(
+    endpoint: &Endpoint,
+    header: &Header,
+    payload: &Payload,
+) -> Result<Reply, Failure> {
+    let wrong = |what: String| Failure::new(ErrorKind::InvalidArgument, what);
+    if payload.crc32c != header.payload_crc32c {
+        return Err(wrong("the payload does not match its checksum".to_owned()));
+    }
+    let extents = body::decode_extents(&payload.bytes);
+    let extents = extents.map_err(|error| wrong(error.to_string()))?;
+    let first = |extent: &body::Extent| {
+        let key = BlockKey {
+            content: extent.content,
+            size: extent.size,
+            index: 0,
+        };
+        (key, extent.blocks)
+    };
+    let extents: Vec<_> = extents.iter().map(first).collect();
+    let counts = blocks::present(&*endpoint.store, &extents).await?;
+    let payload = body::encode_counts(&counts);
+    let answer = Header::answer(Operation::Stat, header.request, Status::Ok);
+    Ok(Reply::one(answer.with(&payload), payload.into()))
+}
+
+/// Forgets blocks.
+pub(super) async fn remove(endpoint: &Endpoint, header: &Header) -> Result<Reply, Failure> {
+    let of = |flag| header.flags.has(flag);
+    let selector = match (of(Flags::OF_CONTENT), of(Flags::OF_MOUNT)) {
+        (false, false) => Selector::Block(key(header)?),
+        (true, false) => Selector::Content(header.content),
+        (false, true) => Selector::Mount(header.mount),
+        (true, true) => {
+            let message = "it says twice what to remove";
+            return Err(Failure::new(ErrorKind::InvalidArgument, message));
+        }
+    };
+    let removed = endpoint.store.remove(selector).await;
+    let removed = removed.map_err(|error| Failure::of(&error))?;
+    let mut answer = Header::answer(Operation::Remove, header.request, Status::Ok);
+    answer.length = removed.blocks;
+    Ok(Reply::one(answer, Bytes::new()))
+}
+
+fn key(header: &Header) -> Result<BlockKey, Failure> {
+    let wrong = || Failure::new(ErrorKind::InvalidArgument, "no block is named");
+    header.key().ok_or_else(wrong)
+}
