@@ -28,6 +28,7 @@ use std::time::Duration;
 
 use arustio_block::BlockStore;
 use arustio_client::block::framed::outbox::WriteHalf;
+use arustio_client::net;
 use arustio_proto::frame::{Header, Operation, Status};
 use arustio_types::{ClusterId, Incarnation};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
@@ -136,6 +137,7 @@ fn welcome(
             Stream::Tcp(stream, peer) => {
                 // Without it small answers wait for acknowledgements; they still arrive.
                 let _ = stream.set_nodelay(true);
+                net::spare_loopback(&stream);
                 let (read, write) = stream.into_split();
                 let write = WriteHalf::Tcp(write);
                 connection::serve(endpoint, read, write, &peer.to_string(), stop).await;
