@@ -173,7 +173,9 @@ impl RaftLog {
         hard_state: Option<&HardState>,
     ) -> Result<(), FatalError> {
         let mut state = hard_state.unwrap_or(&self.hard_state).clone();
-        state.commit = cmp::max(state.commit, position.index.get());
+        // Not what the round knows to be committed behind it: those entries are written next,
+        // and a crash in between must not leave a commit index beyond the log.
+        state.commit = position.index.get();
         let mut batch = Batch::new();
         batch.delete_range(Family::Log, key(0), key(u64::MAX));
         batch.put(Family::Meta, TRUNCATED, codec::encode_position(position));

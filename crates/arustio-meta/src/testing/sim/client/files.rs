@@ -465,8 +465,11 @@ impl Client {
         }
     }
 
+    /// Shows everything that the store has. A session may end while it is at it: again then.
     pub(super) async fn sync_all(&self) {
-        self.look(&path(MOUNT), None).await;
+        while self.look(&path(MOUNT), None).await.is_none() {
+            self.pause().await;
+        }
     }
 
     async fn sync_name(&self) {
