@@ -14,7 +14,9 @@ use arustio_types::meta::command::Principal;
 use arustio_types::meta::credential::Credential;
 use arustio_types::meta::mount::{MountCapabilities, MountSpec};
 use arustio_types::meta::{Answer, Command, Outcome, Query, RequestContext};
-use arustio_types::{ClusterId, Incarnation, IntentId, NodeId, RequestId, SessionId, Timestamp};
+use arustio_types::{
+    ClusterId, ContentId, Incarnation, IntentId, NodeId, RequestId, SessionId, Timestamp,
+};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
@@ -52,6 +54,9 @@ pub(super) struct House {
     pub(super) operations: Cell<u64>,
     /// Nothing is announced or owed any more, as far as anybody knows.
     pub(super) settled: Cell<bool>,
+    /// What a look at the store calls the contents that writers have put there. One that
+    /// lands when its writer has just given it up is found under that name.
+    pub(super) landed: RefCell<BTreeMap<ContentId, u128>>,
 }
 
 impl House {
@@ -66,6 +71,7 @@ impl House {
             minted: Cell::new(0),
             operations: Cell::new(0),
             settled: Cell::new(false),
+            landed: RefCell::default(),
         }
     }
 

@@ -212,14 +212,20 @@ impl<T> Out<T> {
     fn send(&self, message: T, due: impl Future<Output = ()>) -> io::Result<()> {
         let sent = async {
             due.await;
-            let sent = tokio::time::timeout(SILENCE, self.to.send(Ok(message))).await;
-            let silent = format!("the caller took nothing for {} s", SILENCE.as_secs());
-            sent.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, silent))
+            tokio::time::timeout(SILENCE, self.to.send(Ok(message))).await
         };
         self.runtime.block_on(async {
-            tokio::select! {
-                gone = self.gone() => Err(io::Error::new(io::ErrorKind::BrokenPipe, gone)),
-                sent = sent => sent.map(drop),
+            let sent = tokio::select! {
+                gone = self.gone() => return Err(broken(gone)),
+                sent = sent => sent,
+            };
+            match sent {
+                Ok(Ok(())) => Ok(()),
+                Ok(Err(_)) => Err(broken(self.gone().await)),
+                Err(_) => {
+                    let silent = format!("the caller took nothing for {} s", SILENCE.as_secs());
+                    Err(io::Error::new(io::ErrorKind::TimedOut, silent))
+                }
             }
         })
     }
@@ -235,6 +241,10 @@ impl<T> Out<T> {
             crc32c: 0,
         }
     }
+}
+
+fn broken(gone: Failure) -> io::Error {
+    io::Error::new(io::ErrorKind::BrokenPipe, gone)
 }
 
 /// Bytes on their way in pieces, each with a checksum, at a bounded rate.

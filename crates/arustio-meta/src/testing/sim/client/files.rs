@@ -141,7 +141,9 @@ impl Client {
         let path = path.clone();
         match self.query(Query::Stat { path }).await {
             Status::Status(status) => {
-                Answer::Seen(status.content.map(ContentId::get).unwrap_or_default())
+                let content = status.content.unwrap_or(ContentId::new(0));
+                let landed = self.house.landed.borrow();
+                Answer::Seen(landed.get(&content).copied().unwrap_or(content.get()))
             }
             _ => Answer::NotFound,
         }
@@ -227,7 +229,8 @@ impl Client {
                     false => Answer::Unknown,
                 }
             }
-            Landed::GivenUp => Answer::Nothing,
+            // Whatever landed between the last look and the end is found by the next one.
+            Landed::GivenUp => Answer::Unknown,
             Landed::Unclear => {
                 // Nobody can go on before its lease is over.
                 self.forget(session);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use arustio_types::meta::command::Command;
 use arustio_types::meta::merge::MergeKind;
 use arustio_types::meta::{Answer, FileKind, Query};
-use arustio_types::{FsPath, NodeId, UfsKey};
+use arustio_types::{ContentId, FsPath, NodeId, UfsKey};
 use rand::Rng as _;
 use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::TryRecvError;
@@ -14,7 +14,7 @@ use super::super::client::{Client, Role, files};
 use super::super::invariants::{Checked, Finding, objects, one_executor};
 use super::super::port::{Ask, Port, Task, Told};
 use super::super::server::Asker;
-use super::super::store::Request;
+use super::super::store::{Request, Verb};
 use super::super::tally::Fault;
 use super::{Event, Player, World};
 use crate::consensus::inside::Input;
@@ -263,6 +263,7 @@ impl World<'_> {
         if before != after {
             one_executor::check(request, &intents, &effects)?;
             self.foreign.check(before.as_ref(), after.as_ref())?;
+            self.note_content(request);
             self.check_objects()?;
         }
         if answers {
@@ -271,6 +272,33 @@ impl World<'_> {
                 .after(way, Event::Tell(asker, Told::Carried(reply)));
         }
         Ok(())
+    }
+
+    /// Remembers what a look at the store will call what a writer has put there.
+    fn note_content(&self, request: &Request) {
+        let (Verb::Put { bytes, .. }, Some(object)) =
+            (&request.verb, self.store.head(&request.key))
+        else {
+            return;
+        };
+        let mounts = self.truth.namespace.query(Query::Mounts);
+        let Ok(Answer::Mounts(mounts)) = mounts else {
+            return;
+        };
+        let incarnation = self.truth.namespace.identity().1;
+        let names = mounts.iter().map(|mount| {
+            let identity = &object.version.identity;
+            ContentId::derived(
+                incarnation,
+                mount.id,
+                mount.generation,
+                &request.key,
+                identity,
+                1,
+            )
+        });
+        let mut landed = self.house.landed.borrow_mut();
+        landed.extend(names.map(|name| (name, *bytes)));
     }
 
     /// Somebody else works on the names that are shared.
