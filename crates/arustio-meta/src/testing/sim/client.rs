@@ -6,7 +6,7 @@ mod names;
 mod owed;
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use arustio_types::meta::credential::Credential;
 use arustio_types::meta::mount::{MountCapabilities, MountSpec};
 use arustio_types::meta::{Answer, Command, Outcome, Query, RequestContext};
 use arustio_types::{
-    ClusterId, ContentId, Incarnation, IntentId, NodeId, RequestId, SessionId, Timestamp,
+    ClusterId, ContentId, Incarnation, IntentId, NodeId, RequestId, SessionId, Timestamp, WriteId,
 };
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
@@ -57,6 +57,9 @@ pub(super) struct House {
     /// What a look at the store calls the contents that writers have put there. One that
     /// lands when its writer has just given it up is found under that name.
     pub(super) landed: RefCell<BTreeMap<ContentId, u128>>,
+    /// Writes that were ended without a last look: what has landed of them before is found
+    /// by whoever looks next.
+    pub(super) given_up: RefCell<BTreeSet<WriteId>>,
 }
 
 impl House {
@@ -72,6 +75,7 @@ impl House {
             operations: Cell::new(0),
             settled: Cell::new(false),
             landed: RefCell::default(),
+            given_up: RefCell::default(),
         }
     }
 

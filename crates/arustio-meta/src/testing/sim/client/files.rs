@@ -266,7 +266,7 @@ impl Client {
         let Some(sent) = open else {
             return Landed::Not;
         };
-        if self.chance(40) && self.gives_up_early(grant, session, sent).await {
+        if self.chance(40) && self.gives_up_early(grant, session, sent, write_id).await {
             return Landed::GivenUp;
         }
         if !self.wait_out(owed, session, sent).await {
@@ -280,7 +280,13 @@ impl Client {
 
     /// Tries to end a write before its request can no longer be carried out: the service
     /// knows better.
-    async fn gives_up_early(&self, grant: &WriteGrant, session: SessionId, sent: Sent) -> bool {
+    async fn gives_up_early(
+        &self,
+        grant: &WriteGrant,
+        session: SessionId,
+        sent: Sent,
+        write_id: WriteId,
+    ) -> bool {
         let at_most = self.still_open(sent);
         let owed = Owed::Intent(grant.intent);
         let note = Command::NoteUnanswered { owed, at_most };
@@ -290,6 +296,7 @@ impl Client {
         let abort = Command::AbortWrite {
             intent: grant.intent,
         };
+        self.house.given_up.borrow_mut().insert(write_id);
         self.propose_in(session, abort).await == Ok(Outcome::Done)
     }
 

@@ -1,12 +1,14 @@
 //! Every file has its bytes: the object that its record names is in the store, unless a
-//! write that is announced has replaced it already (W1, P3); and no object of somebody
+//! write that is announced, or was given up, has replaced it already (W1, P3); and no object of somebody
 //! else goes that was never looked at (U4, U7).
 //!
 //! Judged on names that only clients of ours touch.
 
+use std::collections::BTreeSet;
+
 use arustio_types::meta::intent::Intent;
 use arustio_types::meta::{Answer, FileKind, Query};
-use arustio_types::{FsPath, ObjectVersion};
+use arustio_types::{FsPath, ObjectVersion, WriteId};
 
 use super::{Checked, Finding};
 use crate::namespace::Namespace;
@@ -18,6 +20,7 @@ pub(in crate::testing::sim) fn check<'p>(
     namespace: &Namespace,
     store: &Store,
     intents: &[Intent],
+    given_up: &BTreeSet<WriteId>,
     paths: impl IntoIterator<Item = &'p FsPath>,
 ) -> Checked<()> {
     for path in paths {
@@ -33,7 +36,8 @@ pub(in crate::testing::sim) fn check<'p>(
         }
         let write = object.and_then(|object| object.write_id);
         let announced = |intent: &Intent| intent.path == *path && Some(intent.write_id) == write;
-        if intents.iter().any(announced) {
+        let given_up = write.is_some_and(|write| given_up.contains(&write));
+        if given_up || intents.iter().any(announced) {
             continue;
         }
         let what = format!(

@@ -330,7 +330,14 @@ impl World<'_> {
     pub(super) fn check_objects(&self) -> Checked<()> {
         let (intents, _) = self.pending();
         let paths = self.own_paths();
-        objects::check(&self.truth.namespace, &self.store, &intents, &paths)
+        let given_up = self.house.given_up.borrow();
+        objects::check(
+            &self.truth.namespace,
+            &self.store,
+            &intents,
+            &given_up,
+            &paths,
+        )
     }
 
     /// After the last sync the namespace shows what the store has, and nothing else.
