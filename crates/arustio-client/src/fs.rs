@@ -157,8 +157,8 @@ pub trait FileReader: Send + Sync + fmt::Debug {
 /// # Contract
 ///
 /// [`write`](Self::write) buffers at most `write.buffer` and waits when that is full
-/// (W5). After an error only [`abort`](Self::abort) or dropping make sense. Dropping
-/// without a commit aborts in the background; [`FileSystem::close`] waits for that.
+/// (W5). Once it failed or was dropped only [`abort`](Self::abort) or dropping make sense.
+/// Dropping without a commit aborts in the background; [`FileSystem::close`] waits for it.
 ///
 /// Dropping the future of `commit` aborts too, as long as parts are being sent. Once the
 /// last request is on its way nothing can call it back; the commit then goes on by

@@ -91,7 +91,8 @@ impl Client {
     }
 
     /// Records that a request got no answer, and waits until it cannot be carried out
-    /// any more: only a look after that tells what happened (P5).
+    /// any more: only a look after that tells what happened (P5). Waits also when it could
+    /// not be recorded: then nobody but this client knows.
     pub(crate) async fn wait_out(
         &self,
         session: SessionId,
@@ -99,13 +100,13 @@ impl Client {
         sent: Sent,
         what: &str,
     ) -> Result<()> {
-        self.note_unanswered(session, owed, sent).await?;
+        let noted = self.note_unanswered(session, owed, sent).await;
         let seconds = self.sessions.still_open(sent).as_secs() + 1;
         (self.notice)(&format!(
             "waiting for an unanswered request on {what}, at most {seconds} s"
         ));
         tokio::time::sleep_until(self.sessions.expired_at(sent)).await;
-        Ok(())
+        noted
     }
 
     /// Records the end of something, as soon as no unanswered request on its keys can be

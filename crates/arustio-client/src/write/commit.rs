@@ -4,6 +4,9 @@
 //! our own earlier try; no answer can be a write that is still to come. So a look decides,
 //! and where a request is open a look decides only after that request has expired.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use arustio_types::meta::command::CommitWrite;
 use arustio_types::meta::{Command, FileStatus, Outcome};
 use arustio_types::{Classify, ErrorKind, ObjectVersion};
@@ -13,6 +16,9 @@ use super::Announced;
 use crate::error::{FsError, Result};
 use crate::job::Sent;
 use crate::metadata::session;
+
+/// An intent that is published and must not end with that waits at least so long.
+const SHORTEST: Duration = Duration::from_millis(1);
 
 /// What follows from an answer.
 #[derive(Debug)]
@@ -49,59 +55,71 @@ pub(crate) fn next(answer: arustio_ufs::Result<Written>) -> Next {
 /// How a write ended at the store.
 #[derive(Debug)]
 pub(crate) enum Landed {
-    /// It is there, and how long an earlier try may still be carried out.
-    There(ObjectVersion, Option<Sent>),
+    /// It is there.
+    There(ObjectVersion),
     /// It is not there and will not be.
     Not(FsError),
 }
 
 impl Announced {
-    /// Finds out whether the object is there.
+    /// Finds out whether the object is there. `open` is the request afterwards, as long as
+    /// it, or an earlier try of it, may still be carried out; also with an error.
     pub(crate) async fn landed(
         &self,
         answer: arustio_ufs::Result<Written>,
         sent: Sent,
+        open: &mut Option<Sent>,
     ) -> Result<Landed> {
-        let (open, error) = match next(answer) {
-            Next::Publish { version, open } => {
-                return Ok(Landed::There(version, open.then_some(sent)));
+        let (unanswered, error) = match next(answer) {
+            Next::Publish {
+                version,
+                open: unanswered,
+            } => {
+                *open = unanswered.then_some(sent);
+                return Ok(Landed::There(version));
             }
             Next::GiveUp(error) => {
                 let error = self.client.ufs_failed(&self.mounted, &self.path, error);
                 return Ok(Landed::Not(error));
             }
-            Next::Look { open, error } => (open, error),
+            Next::Look {
+                open: unanswered,
+                error,
+            } => (unanswered, error),
             Next::Unclear(error) => (true, error),
         };
+        *open = unanswered.then_some(sent);
         if let Some(version) = self.own_object().await? {
-            return Ok(Landed::There(version, open.then_some(sent)));
+            return Ok(Landed::There(version));
         }
-        if open {
+        if unanswered {
             let (client, place) = (&self.client, self.place());
             client
                 .wait_out(self.session, self.owed(), sent, &place)
                 .await?;
+            *open = None;
             if let Some(version) = self.own_object().await? {
-                return Ok(Landed::There(version, None));
+                return Ok(Landed::There(version));
             }
         }
         Ok(Landed::Not(self.lost_condition(error)))
     }
 
-    /// Publishes the file; `open` is the last request that got no answer.
+    /// Publishes the file; `open` is the last request that got no answer. With one the
+    /// intent stays: what came of it is looked for after it has expired.
     pub(crate) async fn publish(
         &self,
         length: u64,
         version: ObjectVersion,
         open: Option<Sent>,
     ) -> Result<FileStatus> {
-        let unanswered = open.map(|sent| self.client.sessions.still_open(sent));
+        let still_open = |sent| self.client.sessions.still_open(sent).max(SHORTEST);
         let commit = Command::CommitWrite(CommitWrite {
             intent: self.grant.intent,
             length,
             version,
             modified: self.client.clock.now(),
-            unanswered: unanswered.filter(|left| !left.is_zero()),
+            unanswered: open.map(still_open),
         });
         match self
             .client
@@ -125,6 +143,34 @@ impl Announced {
             Outcome::Refused(refusal) => Err(FsError::refused(refusal)),
             _ => Ok(()),
         }
+    }
+
+    /// Ends the intent of a published write once `open` has expired, after a look for the
+    /// upload that it may have left.
+    pub(crate) fn end_when_silent(self: &Arc<Self>, open: Sent) {
+        let write = Arc::clone(self);
+        self.client.tasks.background(async move {
+            tokio::time::sleep_until(write.client.sessions.expired_at(open)).await;
+            let ended = async {
+                write.abort_uploads(&[]).await?;
+                write.clear().await
+            };
+            if let Err(error) = ended.await {
+                let path = &write.path;
+                tracing::debug!(%path, %error, "a published write is left to recovery");
+            }
+        });
+    }
+
+    /// Leaves the write to recovery. Others wait for our lease; this client may begin at
+    /// once, but not before `open` has expired, which nobody else may know of.
+    pub(crate) fn leave(self: &Arc<Self>, open: Option<Sent>) {
+        let Some(open) = open else { return };
+        let write = Arc::clone(self);
+        self.client.tasks.background(async move {
+            tokio::time::sleep_until(write.client.sessions.expired_at(open)).await;
+            drop(write);
+        });
     }
 
     async fn own_object(&self) -> Result<Option<ObjectVersion>> {

@@ -1,10 +1,12 @@
 //! Sending a large object in parts.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arustio_types::ErrorKind;
 use arustio_types::meta::{Command, Outcome};
-use arustio_ufs::{Payload, Upload, UploadOptions};
+use arustio_ufs::{AbortOptions, Payload, Upload, UploadOptions};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use super::Announced;
@@ -23,6 +25,25 @@ pub(crate) struct Sending {
     pub(crate) sent: u64,
 }
 
+/// What came of beginning an upload.
+#[derive(Debug)]
+pub(crate) struct Begun {
+    pub(crate) sending: Result<Sending>,
+    /// The last request that left, or may still leave, an upload that nobody holds.
+    pub(crate) unheld: Option<Sent>,
+}
+
+impl Begun {
+    /// The task that would have told has gone: anything may be on its way.
+    pub(crate) fn untold() -> Self {
+        let message = "the client was closed while an upload was begun";
+        Self {
+            sending: Err(FsError::new(ErrorKind::Unknown, message)),
+            unheld: Some(Sent::now(SMALL_REQUEST)),
+        }
+    }
+}
+
 /// How large the part is that comes after `sent` others, for a buffer of `buffer` bytes.
 pub(crate) fn part_size(sent: u64, first: u64, buffer: u64, most: u64) -> u64 {
     let doubled = first.saturating_mul(1 << (sent / PARTS_PER_SIZE).min(16));
@@ -31,11 +52,42 @@ pub(crate) fn part_size(sent: u64, first: u64, buffer: u64, most: u64) -> u64 {
 }
 
 impl Announced {
-    /// Begins an upload and records its id before the first part (W3). The second value
-    /// is a request that got no answer and may still begin another one.
-    pub(crate) async fn begin_upload(&self) -> Result<(Sending, Option<Sent>)> {
-        let mut open = None;
-        let upload = loop {
+    /// Begins an upload and records its id before the first part (W3). Goes on when nobody
+    /// waits any more: whoever gives the write up needs to know which upload there is.
+    pub(crate) fn begin_upload(self: &Arc<Self>) -> oneshot::Receiver<Begun> {
+        let (told, begun) = oneshot::channel();
+        let write = Arc::clone(self);
+        self.client.tasks.owed(async move {
+            let mut unheld = None;
+            let sending = write.try_begin(&mut unheld).await;
+            // The writer may be gone together with its runtime.
+            let _ = told.send(Begun { sending, unheld });
+        });
+        begun
+    }
+
+    async fn try_begin(&self, unheld: &mut Option<Sent>) -> Result<Sending> {
+        let sending = Sending {
+            upload: self.ask_for_upload(unheld).await?.into(),
+            parts: JoinSet::new(),
+            in_flight: 0,
+            sent: 0,
+        };
+        if let Err(error) = self.record_upload(&sending).await {
+            // The lease may be over: then this is the last chance to leave no upload.
+            let deadline = SMALL_REQUEST;
+            let aborted = sending.upload.abort(AbortOptions { deadline }).await;
+            if aborted.is_err() {
+                *unheld = Some(Sent::now(Duration::ZERO));
+            }
+            return Err(error);
+        }
+        Ok(sending)
+    }
+
+    /// Asks once more when there was no answer.
+    async fn ask_for_upload(&self, unheld: &mut Option<Sent>) -> Result<Box<dyn Upload>> {
+        loop {
             let sessions = &self.client.sessions;
             let deadline = sessions.deadline(self.session, SMALL_REQUEST).await?;
             let sent = Sent::now(deadline);
@@ -43,63 +95,45 @@ impl Announced {
                 write_id: self.write_id,
                 deadline,
             };
-            match self
-                .mounted
-                .ufs
-                .begin_upload(&self.grant.key, options)
-                .await
-            {
-                Ok(upload) => break upload,
-                // It may stand there under an id that nobody knows.
-                Err(error) if error.unanswered() && open.is_none() => {
-                    self.client
-                        .note_unanswered(self.session, self.owed(), sent)
-                        .await?;
-                    self.abort_uploads(&[]).await?;
-                    open = Some(sent);
-                }
-                Err(error) => {
-                    return Err(self.client.ufs_failed(&self.mounted, &self.path, error));
-                }
+            let key = &self.grant.key;
+            let error = match self.mounted.ufs.begin_upload(key, options).await {
+                Ok(upload) => return Ok(upload),
+                Err(error) => error,
+            };
+            let again = error.unanswered() && unheld.is_none();
+            if error.unanswered() {
+                *unheld = Some(sent);
             }
-        };
-        let sending = Sending {
-            upload: upload.into(),
-            parts: JoinSet::new(),
-            in_flight: 0,
-            sent: 0,
-        };
-        self.record_upload(sending)
-            .await
-            .map(|sending| (sending, open))
+            if !again {
+                return Err(self.client.ufs_failed(&self.mounted, &self.path, error));
+            }
+            // An upload may stand there under an id that nobody knows, or come.
+            let (client, owed) = (&self.client, self.owed());
+            client.note_unanswered(self.session, owed, sent).await?;
+            self.abort_uploads(&[]).await?;
+        }
     }
 
-    async fn record_upload(&self, sending: Sending) -> Result<Sending> {
+    async fn record_upload(&self, sending: &Sending) -> Result<()> {
         let record = Command::RecordUpload {
             intent: self.grant.intent,
             upload_id: sending.upload.id().as_str().to_owned(),
         };
-        let refused = match self.client.sessions.propose_in(self.session, record).await {
-            Ok(Outcome::Done) => return Ok(sending),
-            Ok(Outcome::Refused(refusal)) => FsError::refused(refusal),
-            Ok(_) => self.lost(),
-            Err(error) => error,
-        };
-        // The lease may be over: then this is the last chance to leave no upload.
-        let deadline = SMALL_REQUEST;
-        let aborted = sending
-            .upload
-            .abort(arustio_ufs::AbortOptions { deadline })
-            .await;
-        if let Err(error) = aborted {
-            tracing::debug!(%error, "an upload is left to recovery");
+        match self
+            .client
+            .sessions
+            .propose_in(self.session, record)
+            .await?
+        {
+            Outcome::Done => Ok(()),
+            Outcome::Refused(refusal) => Err(FsError::refused(refusal)),
+            _ => Err(self.lost()),
         }
-        Err(refused)
     }
 
     /// Aborts every upload of this key that was begun since the intent.
     pub(crate) async fn abort_uploads(&self, recorded: &[String]) -> Result<()> {
-        let slack = std::time::Duration::from_secs(60);
+        let slack = Duration::from_secs(60);
         let since = arustio_types::Timestamp::from_millis(
             self.begun.millis().saturating_sub(slack.as_millis() as i64),
         );

@@ -6,16 +6,18 @@
 
 use std::sync::Arc;
 
-use arustio_types::ErrorKind;
+use arustio_types::meta::FileStatus;
 use arustio_types::meta::mount::WriteType;
+use arustio_types::{ErrorKind, ObjectVersion};
 use arustio_ufs::{AbortOptions, CompleteOptions, Payload, WriteOptions};
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
+use tokio::sync::oneshot;
 
 use super::Announced;
 use super::commit::Landed;
 use super::tee::Tee;
-use super::upload::{Sending, part_size};
+use super::upload::{Begun, Sending, part_size};
 use crate::error::{FsError, Result};
 use crate::fs::{Committed, FileWriter, WriteStats};
 use crate::job::{LARGE_REQUEST, SMALL_REQUEST, Sent};
@@ -33,8 +35,12 @@ pub(crate) struct Writer(Option<Work>);
 struct Work {
     write: Arc<Announced>,
     held: Held,
+    /// An upload is being begun.
+    beginning: Option<oneshot::Receiver<Begun>>,
     sending: Option<Sending>,
-    /// The last request that got no answer.
+    /// The last request that left, or may still leave, an upload that nobody holds.
+    unheld: Option<Sent>,
+    /// The request that makes the object, if it got no answer and may still be carried out.
     open: Option<Sent>,
     tee: Option<Tee>,
     stats: WriteStats,
@@ -105,7 +111,9 @@ impl Writer {
         Self(Some(Work {
             write: Arc::new(write),
             held: Held::default(),
+            beginning: None,
             sending: None,
+            unheld: None,
             open: None,
             tee,
             stats: WriteStats::default(),
@@ -139,7 +147,6 @@ impl FileWriter for Writer {
     async fn write(&mut self, bytes: Bytes) -> Result<()> {
         let work = self.work()?;
         let written = work.write(bytes).await;
-        work.failed |= written.is_err();
         let path = &work.write.path;
         written.map_err(|error| error.at(path).during("write"))
     }
@@ -177,6 +184,8 @@ impl Work {
             let message = "an earlier write failed; abort this file and begin anew";
             return Err(FsError::new(ErrorKind::InvalidArgument, message));
         }
+        // Also when it is dropped half-way: a part may be lost with it.
+        self.failed = true;
         self.stats.bytes += bytes.len() as u64;
         if let Some(tee) = &mut self.tee {
             tee.push(bytes.clone());
@@ -185,6 +194,7 @@ impl Work {
         while self.held.bytes > self.part() {
             self.send_part().await?;
         }
+        self.failed = false;
         Ok(())
     }
 
@@ -203,10 +213,7 @@ impl Work {
 
     async fn send_part(&mut self) -> Result<()> {
         if self.sending.is_none() {
-            let (sending, open) = self.write.begin_upload().await?;
-            self.sending = Some(sending);
-            self.open = self.open.or(open);
-            self.stats.ufs_requests += 1;
+            self.begin_upload().await?;
         }
         let part = self.part();
         let payload = self.held.take(part);
@@ -218,6 +225,17 @@ impl Work {
             sending.send(&self.write, payload, room, parallel).await?;
             self.stats.ufs_requests += 1;
         }
+        Ok(())
+    }
+
+    async fn begin_upload(&mut self) -> Result<()> {
+        let write = &self.write;
+        let begun = self.beginning.get_or_insert_with(|| write.begin_upload());
+        let begun = begun.await.unwrap_or_else(|_| Begun::untold());
+        self.beginning = None;
+        self.unheld = begun.unheld;
+        self.stats.ufs_requests += 1;
+        self.sending = Some(begun.sending?);
         Ok(())
     }
 
@@ -243,10 +261,8 @@ impl Work {
             return Err(error);
         }
         match self.finish_object().await {
-            Ok(Landed::There(version, open)) => {
-                let open = open.or(self.open);
-                let length = self.stats.bytes;
-                let status = self.write.publish(length, version.clone(), open).await?;
+            Ok(Landed::There(version)) => {
+                let status = self.publish(version.clone()).await?;
                 if let Some(tee) = &mut self.tee {
                     let wait = self.write.client.config.read.node_timeout;
                     let finished = tokio::time::timeout(wait, tee.finish()).await;
@@ -263,18 +279,31 @@ impl Work {
                 self.give_up_quietly().await;
                 Err(error)
             }
-            Err(error) if error.kind() == ErrorKind::Unknown => {
+            Err(error) => {
                 // Whether the object is there is recovery's to find out.
                 if let Some(sending) = &mut self.sending {
                     sending.stop().await;
                 }
-                Err(error)
-            }
-            Err(error) => {
-                self.give_up_quietly().await;
+                self.write.leave(self.last_open());
                 Err(error)
             }
         }
+    }
+
+    /// The last request that may still be carried out.
+    fn last_open(&self) -> Option<Sent> {
+        self.open.or(self.unheld)
+    }
+
+    async fn publish(&self, version: ObjectVersion) -> Result<FileStatus> {
+        let open = self.last_open();
+        let published = self.write.publish(self.stats.bytes, version, open).await;
+        match (&published, open) {
+            (Ok(_), Some(open)) => self.write.end_when_silent(open),
+            (Ok(_), None) => {}
+            (Err(_), open) => self.write.leave(open),
+        }
+        published
     }
 
     /// The last request: the object is there, or it is not.
@@ -291,7 +320,7 @@ impl Work {
                 let options = WriteOptions::new(mode, write.write_id, deadline);
                 let key = &write.grant.key;
                 let answer = write.mounted.ufs.write(key, payload, options).await;
-                write.landed(answer, sent).await
+                write.landed(answer, sent, &mut self.open).await
             }
             Some(sending) => {
                 let sessions = &write.client.sessions;
@@ -299,7 +328,7 @@ impl Work {
                 let sent = Sent::now(deadline);
                 let options = CompleteOptions::new(mode, deadline);
                 let answer = sending.upload.complete(options).await;
-                write.landed(answer, sent).await
+                write.landed(answer, sent, &mut self.open).await
             }
         }
     }
@@ -321,6 +350,10 @@ impl Work {
         if let Some(tee) = &self.tee {
             tee.abandon();
         }
+        if self.beginning.is_some() {
+            // Only what is there now matters; why it failed does not.
+            let _ = self.begin_upload().await;
+        }
         if let Some(sending) = &mut self.sending {
             sending.stop().await;
             let sessions = &self.write.client.sessions;
@@ -331,12 +364,12 @@ impl Work {
                 write.client.ufs_failed(&write.mounted, &write.path, error)
             })?;
         }
-        if let Some(open) = self.open {
-            // An upload may still begin that nobody knows: only then can it be listed.
+        if let Some(unheld) = self.unheld {
+            // It may still come; after that it can be listed.
             let (write, place) = (&self.write, self.write.place());
             let client = &write.client;
             client
-                .wait_out(write.session, write.owed(), open, &place)
+                .wait_out(write.session, write.owed(), unheld, &place)
                 .await?;
             write.abort_uploads(&[]).await?;
         }

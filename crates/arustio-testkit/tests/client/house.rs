@@ -168,7 +168,16 @@ impl House {
 
     /// A client that a test will end in the middle of something.
     pub(crate) async fn victim(&self) -> Victim {
-        Victim::of(self.config()).await
+        self.victim_with(SHORT).await
+    }
+
+    /// The same, with a session that others wait for so long after its end.
+    pub(crate) async fn victim_with(&self, session_ttl: Duration) -> Victim {
+        let config = ClientConfig {
+            session_ttl,
+            ..self.config()
+        };
+        Victim::of(config).await
     }
 
     pub(crate) fn bucket(&self) -> Backdoor {
@@ -237,10 +246,6 @@ impl Victim {
             .enable_all()
             .build()
             .unwrap();
-        let config = ClientConfig {
-            session_ttl: SHORT,
-            ..config
-        };
         let link = Link::default();
         let cut = link.clone();
         let connecting = runtime.spawn(async move {

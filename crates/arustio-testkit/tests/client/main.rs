@@ -19,4 +19,5 @@ mod owed;
 mod reads;
 mod stores;
 mod takeover;
+mod unanswered;
 mod writes;
