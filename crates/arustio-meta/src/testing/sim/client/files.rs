@@ -141,7 +141,7 @@ impl Client {
         let path = path.clone();
         match self.query(Query::Stat { path }).await {
             Status::Status(status) => {
-                Answer::Seen(status.content.map(ContentId::get).unwrap_or_default())
+                Answer::Seen(status.content_id().map(ContentId::get).unwrap_or_default())
             }
             _ => Answer::NotFound,
         }
