@@ -25,6 +25,7 @@ mod merge;
 mod mount;
 mod node;
 mod outcome;
+mod page;
 mod query;
 mod status;
 mod sync;
@@ -41,6 +42,8 @@ use arustio_types::{Classify, ErrorKind};
 use prost::Message;
 
 use crate::meta::v1 as wire;
+
+pub use page::{PACKED_FORMAT, plain_page};
 
 /// The newest format of commands and outcomes that this release writes and reads.
 pub const COMMAND_FORMAT: u32 = 1;
@@ -94,6 +97,16 @@ pub enum ConvertError {
         /// The most that is taken.
         limit: usize,
     },
+    /// Packed bytes that are not what their format says.
+    #[error("{field} cannot be read at entry {entry}: {reason}")]
+    Packed {
+        /// In which field.
+        field: &'static str,
+        /// Where, from 0.
+        entry: usize,
+        /// Why.
+        reason: String,
+    },
     /// A number that stands for nothing.
     #[error("{field} cannot be {value}")]
     Value {
@@ -115,6 +128,7 @@ impl Classify for ConvertError {
             Self::Decode { .. } => ErrorKind::InvalidArgument,
             Self::Missing { .. } => ErrorKind::InvalidArgument,
             Self::TooLong { .. } => ErrorKind::InvalidArgument,
+            Self::Packed { .. } => ErrorKind::InvalidArgument,
             Self::Value { .. } => ErrorKind::InvalidArgument,
             Self::SecretInClear => ErrorKind::Internal,
         }
@@ -193,11 +207,15 @@ fn decode<M: Message + Default>(
 }
 
 fn refuse_newer(found: u32, what: &'static str) -> Result<(), ConvertError> {
-    if found > COMMAND_FORMAT {
+    refuse_above(COMMAND_FORMAT, found, what)
+}
+
+fn refuse_above(supported: u32, found: u32, what: &'static str) -> Result<(), ConvertError> {
+    if found > supported {
         return Err(ConvertError::NewerFormat {
             what,
             found,
-            supported: COMMAND_FORMAT,
+            supported,
         });
     }
     Ok(())

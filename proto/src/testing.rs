@@ -14,12 +14,13 @@ use arustio_types::meta::command::{
 };
 use arustio_types::meta::credential::{Credential, SecretOptions};
 use arustio_types::meta::effect::{Effect, EffectKind, TreeRename};
+use arustio_types::meta::entries::{Entries, Shared};
 use arustio_types::meta::intent::Intent;
 use arustio_types::meta::merge::{KeyRange, Merge, MergeEntry, MergeKind, MergeReport};
 use arustio_types::meta::mount::{MountCapabilities, MountEntry, MountSpec, WriteType};
 use arustio_types::meta::query::{Absent, DetachedFile, Page, UsagePart};
 use arustio_types::meta::setting::{Origin, PathConf, SyncInterval};
-use arustio_types::meta::status::{FileKind, FileStatus, Persistence};
+use arustio_types::meta::status::{Content, Derivation, FileKind, FileStatus, Persistence};
 use arustio_types::meta::sync::{SyncRequest, SyncTarget, SyncTurn};
 use arustio_types::meta::{Answer, Command, Consistency, Outcome, Query, RequestContext};
 use arustio_types::{
@@ -234,7 +235,7 @@ pub fn status() -> impl Strategy<Value = FileStatus> {
             mode: first.5,
             owner: second.0,
             group: second.1,
-            content: second.2,
+            content: second.2.map_or(Content::None, Content::Named),
             block_size: second.3,
             source: second.4,
             persistence: third.0,
@@ -655,6 +656,56 @@ pub fn answer() -> impl Strategy<Value = Answer> {
     prop_oneof![name_answer(), table_answer()]
 }
 
+/// Any page of a directory. Of its entries some share with it what entries usually share,
+/// others do not.
+pub fn page() -> impl Strategy<Value = Page> {
+    let derivation =
+        (any::<u64>(), any::<u32>()).prop_map(|(incarnation, generation)| Derivation {
+            incarnation: Incarnation::new(incarnation),
+            generation,
+        });
+    let entry = (status(), NAME, any::<bool>());
+    (
+        (status(), vec(entry, 0..5), of(NAME), index()),
+        (key(), of(derivation)),
+    )
+        .prop_map(|((dir, entries, next, position), (prefix, derivation))| {
+            let usual =
+                |(status, name, usual)| usual_entry(&dir, &prefix, derivation, status, name, usual);
+            let statuses: Vec<FileStatus> = entries.into_iter().map(usual).collect();
+            let shared = Shared::new(&dir, prefix.clone(), derivation);
+            Page {
+                entries: Entries::of(shared, &statuses).expect("the names break no rule"),
+                dir,
+                next,
+                position,
+            }
+        })
+}
+
+fn usual_entry(
+    dir: &FileStatus,
+    prefix: &UfsKey,
+    derivation: Option<Derivation>,
+    mut entry: FileStatus,
+    name: String,
+    usual: bool,
+) -> FileStatus {
+    entry.path = dir.path.join(&name).expect("the name breaks no rule");
+    if !usual {
+        return entry;
+    }
+    let slash = if entry.is_dir() { "/" } else { "" };
+    if let Some(source) = &mut entry.source {
+        source.key = UfsKey::new(&format!("{prefix}{name}{slash}"));
+    }
+    entry.content = derivation.map_or(Content::None, Content::Derived);
+    entry.mount = dir.mount;
+    entry.block_size = dir.block_size;
+    entry.checked_at = dir.checked_at;
+    entry
+}
+
 fn name_answer() -> impl Strategy<Value = Answer> {
     let absent = (path(), inode(), of(mount_id()), NAME, index()).prop_map(
         |(dir, dir_inode, mount, name, position)| Absent {
@@ -665,18 +716,10 @@ fn name_answer() -> impl Strategy<Value = Answer> {
             position,
         },
     );
-    let page = (status(), vec(status(), 0..3), of(NAME), index()).prop_map(
-        |(dir, entries, next, position)| Page {
-            dir,
-            entries,
-            next,
-            position,
-        },
-    );
     prop_oneof![
         status().prop_map(Answer::Status),
         absent.prop_map(Answer::Absent),
-        page.prop_map(Answer::Page),
+        page().prop_map(Answer::Page),
         refusal().prop_map(Answer::Refused),
     ]
 }

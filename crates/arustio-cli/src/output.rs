@@ -4,6 +4,7 @@
 //! whatever the locale; only control characters are escaped, and never in JSON,
 //! which has its own escapes.
 
+use std::borrow::Cow;
 use std::io::{self, BufWriter, Stdout, Write};
 use std::path::Path;
 use std::time::Duration;
@@ -45,6 +46,18 @@ impl Output {
         self.bytes(b"\n")
     }
 
+    /// The line of an entry of which nothing but the name is shown.
+    pub(crate) fn name(
+        &mut self,
+        status: &FileStatus,
+        base: Option<&FsPath>,
+    ) -> Result<(), FsError> {
+        let (name, slash) = name_of(status, base);
+        self.bytes(shown(name).as_bytes())?;
+        self.bytes(slash.as_bytes())?;
+        self.bytes(b"\n")
+    }
+
     /// One JSON object.
     pub(crate) fn object(&mut self, value: &Value) -> Result<(), FsError> {
         self.line(&value.to_string())
@@ -73,6 +86,14 @@ fn stdout_error(error: &io::Error) -> FsError {
 
 /// Escapes control characters, so that a name cannot steer a terminal.
 pub(crate) fn printable(text: &str) -> String {
+    shown(text).into_owned()
+}
+
+fn shown(text: &str) -> Cow<'_, str> {
+    let plain = |byte: u8| (b' '..=b'~').contains(&byte);
+    if text.bytes().all(plain) {
+        return Cow::Borrowed(text);
+    }
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
         if c.is_control() {
@@ -81,7 +102,7 @@ pub(crate) fn printable(text: &str) -> String {
             shown.push(c);
         }
     }
-    shown
+    Cow::Owned(shown)
 }
 
 /// A size for people or exactly.
@@ -159,7 +180,7 @@ pub(crate) fn entry_json(status: &FileStatus, cached: Option<u64>) -> Value {
     object.insert("modified".into(), json!(rfc3339(status.modified)));
     object.insert(
         "content_id".into(),
-        json!(status.content.map(|c| c.to_string())),
+        json!(status.content_id().map(|c| c.to_string())),
     );
     let source = status.source.as_ref();
     object.insert(
@@ -189,16 +210,20 @@ pub(crate) fn mount_json(entry: &MountEntry) -> Value {
 
 /// The name that `ls` prints for an entry of a listed directory.
 pub(crate) fn shown_name(status: &FileStatus, base: Option<&FsPath>) -> String {
+    let (name, slash) = name_of(status, base);
+    format!("{}{slash}", shown(name))
+}
+
+/// The name, and what follows it.
+fn name_of<'a>(status: &'a FileStatus, base: Option<&FsPath>) -> (&'a str, &'static str) {
     let name = match base.and_then(|b| status.path.relative_to(b)) {
         Some("") | None => status.path.as_str(),
         Some(relative) => relative,
     };
-    let slash = if status.is_dir() && !name.ends_with('/') {
-        "/"
-    } else {
-        ""
-    };
-    format!("{}{slash}", printable(name))
+    match status.is_dir() && !name.ends_with('/') {
+        true => (name, "/"),
+        false => (name, ""),
+    }
 }
 
 #[cfg(test)]

@@ -200,7 +200,7 @@ impl ArustioFileSystem {
             },
         );
         while let Some(entry) = entries.next().await {
-            let Some(content) = entry?.content else {
+            let Some(content) = entry?.content_id() else {
                 continue;
             };
             summary.files += 1;

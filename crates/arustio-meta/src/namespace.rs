@@ -26,6 +26,7 @@ mod directory;
 mod effect;
 mod inode;
 mod intent;
+mod listing;
 mod merge;
 mod mount_table;
 mod nodes;

@@ -15,6 +15,7 @@
 //! The caller brings the time: a monotonic one for ages, a wall clock for people.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
 use std::time::Duration;
 
 use arustio_types::meta::sync::{SyncRequest, SyncTarget, SyncTurn};
@@ -62,7 +63,8 @@ pub struct SyncTable {
 
 #[derive(Debug)]
 struct Inner {
-    entries: HashMap<SyncTarget, Entry>,
+    /// Ordered, so that the names of a directory stand together.
+    entries: BTreeMap<SyncTarget, Entry>,
     /// By last use, for forgetting.
     order: BTreeMap<u64, SyncTarget>,
     tickets: HashMap<u64, SyncTarget>,
@@ -157,6 +159,16 @@ impl SyncTable {
         inner.checked(&target).map(|checked| checked.wall)
     }
 
+    /// Whether anything is known about single names of a directory; where nothing is, all
+    /// of them are as old as its listing.
+    pub fn knows_names(&self, dir: InodeId) -> bool {
+        let whole = SyncTarget { dir, name: None };
+        let inner = self.inner.lock();
+        let behind = (Bound::Excluded(whole), Bound::Unbounded);
+        let next = inner.entries.range(behind).next();
+        next.is_some_and(|(next, _)| next.dir == dir)
+    }
+
     /// Forgets what is known about a directory, as when its names changed by a command.
     pub fn forget(&self, target: &SyncTarget) {
         let mut inner = self.inner.lock();
@@ -177,7 +189,7 @@ impl SyncTable {
 impl Inner {
     fn new(seed: u64) -> Self {
         Self {
-            entries: HashMap::new(),
+            entries: BTreeMap::new(),
             order: BTreeMap::new(),
             tickets: HashMap::new(),
             uses: 0,
@@ -325,6 +337,11 @@ mod tests {
             Some(at(0).wall)
         );
         assert_eq!(table.checked_at(InodeId::new(6), None), None);
+        assert!(
+            table.knows_names(InodeId::new(5)),
+            "a turn for one was given"
+        );
+        assert!(!table.knows_names(InodeId::new(4)));
     }
 
     #[test]

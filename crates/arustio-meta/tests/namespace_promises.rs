@@ -395,7 +395,10 @@ fn n4_a_large_directory_moves_at_once_and_its_objects_follow_step_by_step() {
     // Nothing that is cached or open notices: the same bytes at the same keys.
     let after = sample(&world, "e");
     for (old, new) in before.iter().zip(&after) {
-        assert_eq!((old.content, &old.source), (new.content, &new.source));
+        assert_eq!(
+            (old.content_id(), &old.source),
+            (new.content_id(), &new.source)
+        );
         assert!(new.source.as_ref().unwrap().key.as_str().starts_with("d/"));
     }
     assert!(world.status(&path("/data/d")).is_none());
@@ -410,8 +413,8 @@ fn n4_a_large_directory_moves_at_once_and_its_objects_follow_step_by_step() {
     world.run("c2 merge /data d/");
     world.run("c2 merge /data/e");
     assert_eq!(
-        sample(&world, "e").map(|s| s.content),
-        after.map(|s| s.content)
+        sample(&world, "e").map(|s| s.content_id()),
+        after.map(|s| s.content_id())
     );
 
     let mut steps = 0;
@@ -431,9 +434,57 @@ fn n4_a_large_directory_moves_at_once_and_its_objects_follow_step_by_step() {
     assert_eq!((steps, objects), (4, FILES + 1));
     let keyed = sample(&world, "e");
     for (old, new) in before.iter().zip(&keyed) {
-        assert_eq!((old.content, &old.source), (new.content, &new.source));
+        assert_eq!(
+            (old.content_id(), &old.source),
+            (new.content_id(), &new.source)
+        );
     }
     assert!(world.run("c1 expand e1").contains("superseded"));
+}
+
+/// [`World::run`] compares every listing with looks at its names after each line.
+#[test]
+fn n5_a_listing_tells_of_each_name_what_the_name_tells() {
+    let mut world = World::default();
+    let script = [
+        "c1 mount /data mem://b",
+        "c1 mkdir /outside/deep parents",
+        "c1 merge /data a=A1:7 b=B1 d/=D e/ z=Z1",
+        "c1 merge /data/d x=X1 y/",
+        "c1 mount /data/e/in mem://inner",
+        "c1 merge /data/e/in i=I1",
+        "c1 chmod /data/a 600",
+        "c1 conf /data set=block.size:1MiB",
+        "c1 conf /data/z set=block.size:2MiB",
+        "c1 begin /data/n proof=/data/n",
+        "c1 commit i1 v=N1 len=9",
+    ];
+    for line in script {
+        world.run(line);
+    }
+    // Records that lie far apart are read in another way than those side by side.
+    for number in 0..40 {
+        world.run(&format!("c1 mkdir /far/d{number}/between parents"));
+    }
+    let mut names = Vec::new();
+    let mut after = None;
+    loop {
+        let query = Query::List {
+            path: path("/far"),
+            after,
+            limit: 7,
+        };
+        let Answer::Page(page) = world.namespace.query(query).unwrap() else {
+            panic!("no page");
+        };
+        names.extend(page.entries.iter().map(|entry| entry.name.to_owned()));
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(names.len(), 40);
+    assert!(names.is_sorted_by(|a, b| a < b), "each once, in order");
 }
 
 /// Adds up the parts of an answer about usage.

@@ -162,6 +162,45 @@ async fn names_are_made_and_found_over_grpc() {
 }
 
 #[tokio::test]
+async fn a_client_of_an_earlier_release_gets_its_listing_as_it_reads_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = start(small(&folder), Engine::Memory).await.unwrap();
+    let mut client = Client::connect(&server).await;
+    for dir in ["/a/b", "/a/c"] {
+        client.propose(&mkdir(dir)).await;
+    }
+    let mut pages = Vec::new();
+    for packed in [0, convert::PACKED_FORMAT] {
+        let list = meta::QueryList {
+            path: "/a".to_owned(),
+            after: None,
+            limit: 10,
+            packed,
+        };
+        let request = meta::QueryRequest {
+            query: Some(meta::Query {
+                kind: Some(meta::query::Kind::List(list)),
+            }),
+            ..meta::QueryRequest::default()
+        };
+        let answer = client.service.query(request).await.unwrap().into_inner();
+        let answer = answer.answer.unwrap();
+        let is_packed = matches!(answer.kind, Some(meta::answer::Kind::PackedPage(_)));
+        assert_eq!(is_packed, packed > 0, "{answer:?}");
+        let Answer::Page(page) = Answer::try_from(answer).unwrap() else {
+            panic!("no page");
+        };
+        pages.push(page);
+    }
+    let [plain, packed] = pages.as_slice() else {
+        panic!("two were asked for");
+    };
+    assert_eq!(plain.entries.len(), 2);
+    assert!(plain.entries.statuses().eq(packed.entries.statuses()));
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_view_names_the_block_node_of_this_process() {
     let folder = tempfile::tempdir().unwrap();
     let server = start(small(&folder), Engine::Memory).await.unwrap();

@@ -8,6 +8,7 @@
 pub mod command;
 pub mod credential;
 pub mod effect;
+pub mod entries;
 pub mod intent;
 pub mod merge;
 pub mod mount;

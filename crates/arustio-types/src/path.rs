@@ -84,10 +84,8 @@ impl FsPath {
 
     /// The last component; `None` for the root.
     pub fn name(&self) -> Option<&str> {
-        if self.is_root() {
-            return None;
-        }
-        self.0.rsplit('/').next()
+        let cut = self.0.bytes().rposition(|byte| byte == b'/')?;
+        self.0.get(cut + 1..).filter(|name| !name.is_empty())
     }
 
     /// The components in order; none for the root.
@@ -102,15 +100,33 @@ impl FsPath {
 
     /// This path with one more component.
     pub fn join(&self, name: &str) -> Result<Self, InvalidPath> {
-        let slash = if self.is_root() { "" } else { "/" };
-        let joined = format!("{}{slash}{name}", self.0);
+        self.check_child(name)?;
+        Ok(Self(Arc::from(self.child_text(name))))
+    }
+
+    /// Whether this path can have one more component.
+    pub(crate) fn check_child(&self, name: &str) -> Result<(), InvalidPath> {
+        // The separator counts for the root too, which can only refuse a name that is
+        // too long by itself.
         match name_fault(name) {
-            Some(fault) => Err(InvalidPath::new(&joined, name, fault)),
-            None if joined.len() > MAX_PATH => {
-                Err(InvalidPath::new(&joined, "", PathFault::TooLong))
-            }
-            None => Ok(Self(Arc::from(joined))),
+            Some(fault) => Err(InvalidPath::new(&self.child_text(name), name, fault)),
+            None if self.0.len() + 1 + name.len() > MAX_PATH => Err(InvalidPath::new(
+                &self.child_text(name),
+                "",
+                PathFault::TooLong,
+            )),
+            None => Ok(()),
         }
+    }
+
+    /// A text that [`FsPath::check_child`] has accepted, with what it was accepted for.
+    pub(crate) fn of_checked(text: &str) -> Self {
+        Self(Arc::from(text))
+    }
+
+    fn child_text(&self, name: &str) -> String {
+        let slash = if self.is_root() { "" } else { "/" };
+        [&*self.0, slash, name].concat()
     }
 
     /// This path with a relative path of any depth below it; `""` is the path itself.
@@ -160,9 +176,10 @@ pub fn name_fault(name: &str) -> Option<PathFault> {
         "." => Some(PathFault::Dot),
         ".." => Some(PathFault::DotDot),
         _ if name.len() > MAX_NAME => Some(PathFault::NameTooLong),
+        // Both at once: nearly every name has neither.
+        _ if !name.bytes().any(|byte| matches!(byte, 0 | b'/')) => None,
         _ if name.contains('\0') => Some(PathFault::Nul),
-        _ if name.contains('/') => Some(PathFault::Slash),
-        _ => None,
+        _ => Some(PathFault::Slash),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use arustio_types::cluster::{ClusterView, NodeInfo};
 use arustio_types::meta::Answer;
-use arustio_types::meta::query::{Absent, DetachedFile, MAX_UNLOADED, Page, UsagePart};
+use arustio_types::meta::query::{Absent, DetachedFile, MAX_UNLOADED, UsagePart};
 use arustio_types::{ClusterId, FsPath, Incarnation, InodeId, LogIndex, MountId, NodeId};
 
 use super::ConvertError;
@@ -19,7 +19,7 @@ impl From<&Answer> for wire::Answer {
         let kind = match answer {
             Answer::Status(status) => Kind::Status(status.into()),
             Answer::Absent(absent) => Kind::Absent(absent.into()),
-            Answer::Page(page) => Kind::Page(page.into()),
+            Answer::Page(page) => Kind::PackedPage(page.into()),
             Answer::Mounts(entries) => Kind::Mounts(wire::MountList {
                 entries: messages(entries),
             }),
@@ -76,6 +76,7 @@ impl TryFrom<wire::Answer> for Answer {
             Kind::Status(status) => Self::Status(status.try_into()?),
             Kind::Absent(absent) => Self::Absent(absent.try_into()?),
             Kind::Page(page) => Self::Page(page.try_into()?),
+            Kind::PackedPage(page) => Self::Page(page.try_into()?),
             Kind::Mounts(mounts) => Self::Mounts(list(mounts.entries, MAX_LIST, "mounts")?),
             Kind::OpenedMount(opened) => Self::OpenedMount {
                 entry: message(opened.entry, "opened_mount.entry")?,
@@ -162,32 +163,6 @@ impl TryFrom<wire::Absent> for Absent {
             mount: absent.mount.map(MountId::new),
             name: text(absent.name, MAX_TEXT, "absent.name")?,
             position: LogIndex::new(absent.position),
-        })
-    }
-}
-
-impl From<&Page> for wire::Page {
-    fn from(page: &Page) -> Self {
-        Self {
-            dir: Some((&page.dir).into()),
-            entries: messages(&page.entries),
-            next: page.next.clone(),
-            position: page.position.get(),
-        }
-    }
-}
-
-impl TryFrom<wire::Page> for Page {
-    type Error = ConvertError;
-    fn try_from(page: wire::Page) -> Result<Self, ConvertError> {
-        let next = page.next;
-        Ok(Self {
-            dir: message(page.dir, "page.dir")?,
-            entries: list(page.entries, MAX_LIST, "page.entries")?,
-            next: next
-                .map(|next| text(next, MAX_TEXT, "page.next"))
-                .transpose()?,
-            position: LogIndex::new(page.position),
         })
     }
 }

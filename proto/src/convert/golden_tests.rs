@@ -15,11 +15,13 @@ use arustio_types::meta::command::{
     Refusal, WriteGrant,
 };
 use arustio_types::meta::effect::{Effect, EffectKind, TreeRename};
+use arustio_types::meta::entries::{Entries, Shared};
 use arustio_types::meta::intent::Intent;
 use arustio_types::meta::merge::{KeyRange, Merge, MergeEntry, MergeKind, MergeReport};
 use arustio_types::meta::mount::{MountCapabilities, MountEntry, MountSpec, WriteType};
+use arustio_types::meta::query::Page;
 use arustio_types::meta::setting::{PathConf, SyncInterval};
-use arustio_types::meta::status::{FileKind, FileStatus, Persistence};
+use arustio_types::meta::status::{Content, Derivation, FileKind, FileStatus, Persistence};
 use arustio_types::{
     ClusterId, ContentId, EffectId, FsPath, Incarnation, InodeId, IntentId, LogIndex, MountId,
     NodeId, RequestId, SessionId, Source, Timestamp,
@@ -63,6 +65,11 @@ fn every_stored_sample_is_read_as_what_it_was() {
                 let (context, command) = decode_entry(&bytes).unwrap();
                 encode_entry(&context, &command).unwrap()
             }
+            "packed_page" => {
+                let page: wire::PackedPage = decode(&bytes, MAX_OUTCOME, "a page").unwrap();
+                let page = Page::try_from(page).unwrap();
+                wire::PackedPage::from(&page).encode_to_vec()
+            }
             other => panic!("no such kind of sample: {other}"),
         };
         assert_eq!(hex(&again), golden, "{name}");
@@ -90,6 +97,10 @@ fn samples() -> Vec<(String, Vec<u8>)> {
     }
     for (name, outcome) in outcomes() {
         found.push((format!("outcome.{name}"), encode_outcome(&outcome)));
+    }
+    for (name, page) in pages() {
+        let packed = wire::PackedPage::from(&page).encode_to_vec();
+        found.push((format!("packed_page.{name}"), packed));
     }
     let entry = encode_entry(&context(), &Command::KeepSession).unwrap();
     found.push(("entry.keep_session".to_owned(), entry));
@@ -370,6 +381,66 @@ fn owed_commands() -> Vec<(&'static str, Command)> {
     ]
 }
 
+fn pages() -> Vec<(&'static str, Page)> {
+    let dir = FileStatus {
+        path: path("/data"),
+        kind: FileKind::Directory,
+        size: 0,
+        content: Content::None,
+        source: None,
+        loaded: true,
+        ..status()
+    };
+    let derivation = Derivation {
+        incarnation: Incarnation::new(3),
+        generation: 1,
+    };
+    let shared = Shared::new(&dir, UfsKey::default(), Some(derivation));
+    let page = |statuses: &[FileStatus]| Page {
+        dir: dir.clone(),
+        entries: Entries::of(shared.clone(), statuses).unwrap(),
+        next: Some("g".to_owned()),
+        position: LogIndex::new(50),
+    };
+    let usual = FileStatus {
+        content: Content::Derived(derivation),
+        ..status()
+    };
+    let unusual = FileStatus {
+        path: path("/data/g"),
+        mode: 0o600,
+        block_size: BlockSize::MIN,
+        persistence: Persistence::ToBePersisted,
+        source: Some(Source {
+            key: UfsKey::new("elsewhere"),
+            version: version(),
+        }),
+        mount: Some(MountId::new(9)),
+        checked_at: None,
+        ..status()
+    };
+    let outside = FileStatus {
+        mount: None,
+        mount_point: true,
+        ..dir.clone()
+    };
+    let outside = FileStatus {
+        path: path("/data/z"),
+        ..outside
+    };
+    let lost = FileStatus {
+        path: path("/data/l"),
+        persistence: Persistence::NotPersisted,
+        source: None,
+        ..status()
+    };
+    vec![
+        ("empty", page(&[])),
+        ("usual", page(&[usual.clone()])),
+        ("mixed", page(&[usual, unusual, lost, outside])),
+    ]
+}
+
 fn status() -> FileStatus {
     FileStatus {
         path: path("/data/f"),
@@ -380,7 +451,7 @@ fn status() -> FileStatus {
         mode: 0o644,
         owner: "ada".to_owned(),
         group: "staff".to_owned(),
-        content: Some(ContentId::new(10)),
+        content: Content::Named(ContentId::new(10)),
         block_size: BlockSize::DEFAULT,
         source: Some(Source {
             key: UfsKey::new("f"),

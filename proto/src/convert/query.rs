@@ -5,6 +5,7 @@ use arustio_types::{InodeId, MountId};
 
 use super::ConvertError;
 use super::field::{MAX_TEXT, limit, optional, path, required, text, wire_limit};
+use super::page::PACKED_FORMAT;
 use crate::meta::v1 as wire;
 
 impl From<&Query> for wire::Query {
@@ -18,6 +19,7 @@ impl From<&Query> for wire::Query {
                 path: path.as_str().to_owned(),
                 after: after.clone(),
                 limit: wire_limit(*limit),
+                packed: PACKED_FORMAT,
             }),
             Query::Mounts => Kind::Mounts(wire::QueryMounts {}),
             Query::OpenMount { mount } => {

@@ -2,7 +2,7 @@
 
 use arustio_types::content::{Identity, MAX_IDENTITY};
 use arustio_types::meta::command::Refusal;
-use arustio_types::meta::status::{FileKind, FileStatus, Persistence};
+use arustio_types::meta::status::{Content, FileKind, FileStatus, Persistence};
 use arustio_types::{ContentId, InodeId, LogIndex, MountId, ObjectVersion, Source};
 
 use super::ConvertError;
@@ -65,7 +65,7 @@ impl From<&FileStatus> for wire::FileStatus {
             mode: status.mode,
             owner: status.owner.clone(),
             group: status.group.clone(),
-            content: status.content.and_then(|content| bits(content.get())),
+            content: status.content_id().and_then(|content| bits(content.get())),
             block_size_log2: status.block_size.log2().into(),
             source: status.source.as_ref().map(Into::into),
             persistence: persistence_code(status.persistence),
@@ -90,7 +90,10 @@ impl TryFrom<wire::FileStatus> for FileStatus {
             mode: status.mode,
             owner: text(status.owner, MAX_TEXT, "status.owner")?,
             group: text(status.group, MAX_TEXT, "status.group")?,
-            content: status.content.map(|bits| ContentId::new(raw_bits(bits))),
+            content: match status.content {
+                Some(bits) => Content::Named(ContentId::new(raw_bits(bits))),
+                None => Content::None,
+            },
             block_size: block_size(status.block_size_log2, "status.block_size")?,
             source: optional(status.source)?,
             persistence: persistence(status.persistence)?,

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use arustio_types::FsPath;
 use arustio_types::meta::credential::SecretOptions;
 use arustio_types::meta::mount::{MountCapabilities, MountSpec};
+use arustio_types::meta::query::Page;
 use arustio_types::meta::sync::{SyncRequest, SyncTurn};
 use arustio_types::meta::{Answer, Consistency, Query};
 use proptest::prelude::*;
@@ -56,6 +57,36 @@ proptest! {
         let back = Answer::try_from(travelled(wire::Answer::from(&answer))).unwrap();
         prop_assert_eq!(&back, &answer);
         same(&back, &answer)?;
+    }
+
+    #[test]
+    fn a_page_says_the_same_to_who_does_not_read_packed_ones(page in testing::page()) {
+        let packed = Page::try_from(travelled(wire::PackedPage::from(&page))).unwrap();
+        prop_assert_eq!(&packed, &page);
+        let plain = Page::try_from(travelled(plain_page(&page))).unwrap();
+        prop_assert!(plain.entries.statuses().eq(page.entries.statuses()));
+        prop_assert!(packed.entries.statuses().eq(page.entries.statuses()));
+        same(&(&plain.dir, &plain.next, plain.position), &(&page.dir, &page.next, page.position))?;
+    }
+
+    #[test]
+    fn no_damage_of_a_packed_page_panics(
+        page in testing::page(),
+        at in any::<prop::sample::Index>(),
+        flip in 1u8..,
+        count in any::<u32>(),
+    ) {
+        let mut packed = wire::PackedPage::from(&page);
+        let cut = packed.entries.slice(..at.index(packed.entries.len() + 1));
+        let _ = Page::try_from(wire::PackedPage { count, ..packed.clone() });
+        let _ = Page::try_from(wire::PackedPage { entries: cut, ..packed.clone() });
+        if !packed.entries.is_empty() {
+            let mut bytes = packed.entries.to_vec();
+            let at = at.index(bytes.len());
+            bytes[at] ^= flip;
+            packed.entries = bytes.into();
+            let _ = Page::try_from(packed);
+        }
     }
 
     #[test]
@@ -168,4 +199,37 @@ fn bad_paths_and_long_texts_name_their_field() {
         decode_command(&huge),
         Err(ConvertError::TooLong { .. })
     ));
+}
+
+#[test]
+fn a_packed_page_of_a_later_format_is_refused_by_name() {
+    let page = wire::PackedPage {
+        format: PACKED_FORMAT + 1,
+        ..wire::PackedPage::default()
+    };
+    let error = Page::try_from(page).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert!(error.to_string().contains("upgrade this side"), "{error}");
+}
+
+#[test]
+fn a_server_that_knows_no_packed_pages_is_asked_in_words_that_it_reads() {
+    // What an earlier release reads of the question: three fields, the rest is skipped.
+    let query = Query::List {
+        path: FsPath::new("/data").unwrap(),
+        after: Some("a".to_owned()),
+        limit: 4_096,
+    };
+    let wire::Query {
+        kind: Some(wire::query::Kind::List(list)),
+    } = wire::Query::from(&query)
+    else {
+        panic!("another question");
+    };
+    assert_eq!(list.packed, PACKED_FORMAT);
+    let earlier = wire::QueryList { packed: 0, ..list };
+    let earlier = wire::Query {
+        kind: Some(wire::query::Kind::List(earlier)),
+    };
+    same(&Query::try_from(earlier).unwrap(), &query).unwrap();
 }

@@ -9,6 +9,7 @@ use arustio_client::{
 use arustio_types::meta::command::AttributeChange;
 use arustio_types::meta::status::FileStatus;
 use arustio_types::{ErrorKind, FsPath, SystemClock, WallClock};
+use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use serde_json::json;
 
@@ -74,6 +75,9 @@ async fn ls_path(
         order(&mut all, key);
         return show_all(fs, out, path, &all, look).await;
     }
+    if !out.is_json() && !look.long {
+        return show_names(out, path, entries).await;
+    }
     // What came together is shown together; the first lines are seen at once, however
     // large the directory is.
     let mut together = entries.ready_chunks(TOGETHER);
@@ -86,6 +90,24 @@ async fn ls_path(
             out.flush()?;
         }
         shown += count as u64;
+    }
+    Ok(())
+}
+
+/// Shows nothing but names, one by one; the first lines are seen at once, however large
+/// the directory is.
+async fn show_names(
+    out: &mut Output,
+    base: &FsPath,
+    mut entries: BoxStream<'_, Result<FileStatus, FsError>>,
+) -> Result<(), FsError> {
+    let mut shown = 0u64;
+    while let Some(status) = entries.try_next().await? {
+        out.name(&status, Some(base))?;
+        shown += 1;
+        if shown.is_power_of_two() {
+            out.flush()?;
+        }
     }
     Ok(())
 }
@@ -124,10 +146,10 @@ fn show(
     if out.is_json() {
         return out.object(&output::entry_json(status, cached));
     }
-    let name = output::shown_name(status, Some(base));
     if !look.long {
-        return out.line(&name);
+        return out.name(status, Some(base));
     }
+    let name = output::shown_name(status, Some(base));
     let or_dash = |text: &str| {
         if text.is_empty() {
             "-".to_owned()

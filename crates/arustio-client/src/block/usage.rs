@@ -70,7 +70,7 @@ fn some(files: &[FileStatus]) -> usize {
 fn extent(file: &FileStatus) -> Option<BlockExtent> {
     let blocks = file.size.div_ceil(file.block_size.bytes());
     (blocks <= MOST_BLOCKS).then_some(BlockExtent {
-        content: file.content?,
+        content: file.content_id()?,
         size: file.block_size,
         blocks,
     })

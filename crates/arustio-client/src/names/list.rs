@@ -4,17 +4,24 @@
 //! names that are settled by it are read from the namespace and handed on, in name
 //! order. One task does it all, at the pace of whoever takes the entries; dropping the
 //! stream ends it. Memory is a few pages for each directory on the way down.
+//!
+//! The task hands on what it has in parts, not entry by entry, and asks for the next page
+//! while the one before is being taken. A whole page stays packed until then: its entries
+//! become statuses one by one, where they are used.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use arustio_types::meta::FileStatus;
-use arustio_types::meta::query::MAX_PAGE;
+use arustio_types::meta::entries::{Entries, Statuses};
+use arustio_types::meta::query::MAX_LISTED;
 use arustio_types::meta::sync::SyncTarget;
 use arustio_types::{ErrorKind, FsPath};
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
-use futures::{FutureExt as _, StreamExt as _};
+use futures::{FutureExt as _, Stream, StreamExt as _};
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -26,8 +33,11 @@ use crate::sync::listing::DirWalk;
 use crate::sync::order::settled_below;
 use crate::sync::{LookDir, Ticket, Turn};
 
-/// Entries between the task that lists and whoever takes them.
-const AHEAD: usize = 256;
+/// Parts between the task that lists and whoever takes them: one is enough to ask for the
+/// next page while the one before is being taken.
+const AHEAD: usize = 1;
+/// Entries of a part that is no whole page.
+const FEW: usize = 256;
 
 impl Client {
     /// Entries of a directory, or of everything below it; of a file, itself.
@@ -54,18 +64,60 @@ impl Client {
                 let _ = lister.sender.send(Err(error)).await;
             }
         });
-        let task = AbortOnDropHandle::new(task);
-        futures::stream::unfold((receiver, task), |(mut receiver, task)| async {
-            let entry = receiver.recv().await?;
-            Some((entry, (receiver, task)))
-        })
+        Listed {
+            part: Part::Few(Vec::new().into_iter()),
+            receiver,
+            _task: AbortOnDropHandle::new(task),
+        }
         .boxed()
+    }
+}
+
+/// Some entries, in order.
+#[derive(Debug)]
+enum Part {
+    /// A page, or its beginning.
+    Page(Statuses),
+    /// Up to [`FEW`].
+    Few(std::vec::IntoIter<FileStatus>),
+}
+
+impl Part {
+    fn next(&mut self) -> Option<FileStatus> {
+        match self {
+            Self::Page(statuses) => statuses.next(),
+            Self::Few(statuses) => statuses.next(),
+        }
+    }
+}
+
+/// What the task hands on, entry by entry.
+struct Listed {
+    part: Part,
+    receiver: mpsc::Receiver<Result<Part>>,
+    _task: AbortOnDropHandle<()>,
+}
+
+impl Stream for Listed {
+    type Item = Result<FileStatus>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            if let Some(entry) = self.part.next() {
+                return Poll::Ready(Some(Ok(entry)));
+            }
+            match ready!(self.receiver.poll_recv(context)) {
+                Some(Ok(part)) => self.part = part,
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => return Poll::Ready(None),
+            }
+        }
     }
 }
 
 struct Lister<'a> {
     client: &'a Client,
-    sender: mpsc::Sender<Result<FileStatus>>,
+    sender: mpsc::Sender<Result<Part>>,
     recursive: bool,
     knowledge: Knowledge,
 }
@@ -83,7 +135,7 @@ impl Lister<'_> {
         if status.is_dir() {
             self.directory(status).await
         } else {
-            self.hand_on(status).await
+            self.hand_on_few(vec![status]).await
         }
     }
 
@@ -166,16 +218,23 @@ impl Lister<'_> {
             }
             let after = shown.after.clone();
             let consistency = self.knowledge.consistency();
-            let page = self.client.page(dir, after, MAX_PAGE, consistency).await?;
-            for entry in page.entries {
-                let name = entry.path.name().unwrap_or_default().to_owned();
-                if below.is_some_and(|below| name.as_str() >= below) {
-                    return Ok(());
-                }
-                shown.after = Some(name);
-                self.entry(entry).await?;
+            let page = self.client.page(dir, after, MAX_LISTED, consistency);
+            let mut page = page.await?;
+            let ended = page.next.is_none();
+            let settled = match below {
+                None => page.entries.len(),
+                Some(below) => page.entries.iter().take_while(|e| e.name < below).count(),
+            };
+            let more = settled < page.entries.len();
+            page.entries.truncate(settled);
+            if let Some(last) = page.entries.iter().next_back() {
+                shown.after = Some(last.name.to_owned());
             }
-            if page.next.is_none() {
+            self.entries(page.entries).await?;
+            if more {
+                return Ok(());
+            }
+            if ended {
                 // Later pages of the store may still add names behind this.
                 shown.end = below.is_none();
                 return Ok(());
@@ -184,20 +243,38 @@ impl Lister<'_> {
         Ok(())
     }
 
-    async fn entry(&self, entry: FileStatus) -> Result<()> {
-        if !self.recursive || !entry.is_dir() {
-            return self.hand_on(entry).await;
+    async fn entries(&self, entries: Entries) -> Result<()> {
+        if !self.recursive || !entries.has_directories() {
+            return self.hand_on(Part::Page(entries.into_iter())).await;
         }
-        self.hand_on(entry.clone()).await?;
-        match self.directory(entry).await {
+        let mut few = Vec::new();
+        for entry in entries {
+            let dir = entry.is_dir().then(|| entry.clone());
+            few.push(entry);
+            if dir.is_some() || few.len() == FEW {
+                self.hand_on_few(std::mem::take(&mut few)).await?;
+            }
+            if let Some(dir) = dir {
+                self.below(dir).await?;
+            }
+        }
+        self.hand_on_few(few).await
+    }
+
+    async fn below(&self, dir: FileStatus) -> Result<()> {
+        match self.directory(dir).await {
             // It went while its parent was being listed.
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
             listed => listed,
         }
     }
 
-    async fn hand_on(&self, entry: FileStatus) -> Result<()> {
-        let sent = self.sender.send(Ok(entry)).await;
+    async fn hand_on_few(&self, few: Vec<FileStatus>) -> Result<()> {
+        self.hand_on(Part::Few(few.into_iter())).await
+    }
+
+    async fn hand_on(&self, part: Part) -> Result<()> {
+        let sent = self.sender.send(Ok(part)).await;
         sent.map_err(|_| FsError::new(ErrorKind::Internal, "nobody takes the entries"))
     }
 }

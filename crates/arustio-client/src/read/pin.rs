@@ -30,7 +30,7 @@ impl Pin {
             return Err(refuse(ErrorKind::IsADirectory, message));
         }
         let (Some(content), Some(source), Some(mount)) =
-            (status.content, status.source.clone(), status.mount)
+            (status.content_id(), status.source.clone(), status.mount)
         else {
             let message = "its bytes are only on block nodes, which this client cannot read yet";
             return Err(refuse(ErrorKind::Unsupported, message));

@@ -155,7 +155,7 @@ pub(crate) struct Known(BTreeMap<String, FileStatus>);
 
 impl Known {
     /// Adds entries of a page of the namespace.
-    pub(crate) fn extend(&mut self, entries: Vec<FileStatus>) {
+    pub(crate) fn extend(&mut self, entries: impl IntoIterator<Item = FileStatus>) {
         for status in entries {
             let Some(name) = status.path.name() else {
                 continue;

@@ -107,7 +107,7 @@ pub(crate) fn tell(
 mod tests {
     use super::*;
     use arustio_types::meta::FileKind;
-    use arustio_types::meta::status::Persistence;
+    use arustio_types::meta::status::{Content, Persistence};
     use arustio_types::{BlockSize, InodeId, LogIndex, Source, Timestamp, UfsKey};
     use arustio_ufs::EntryKind;
 
@@ -121,7 +121,7 @@ mod tests {
             mode: 0,
             owner: String::new(),
             group: String::new(),
-            content: None,
+            content: Content::None,
             block_size: BlockSize::DEFAULT,
             source: Some(Source {
                 key: UfsKey::new("a"),

@@ -67,6 +67,11 @@ pub fn inode(id: InodeId) -> Vec<u8> {
     id.get().to_be_bytes().to_vec()
 }
 
+/// The inode in a key of `inodes`.
+pub fn inode_of(key: &[u8]) -> Option<InodeId> {
+    number(key).map(InodeId::new)
+}
+
 /// `mounts` and `credentials`: a mount.
 pub fn mount(id: MountId) -> Vec<u8> {
     id.get().to_be_bytes().to_vec()

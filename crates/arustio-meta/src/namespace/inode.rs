@@ -2,7 +2,7 @@
 
 use arustio_types::meta::command::{AttributeChange, Outcome, Refusal};
 use arustio_types::meta::setting::PathConf;
-use arustio_types::meta::status::Persistence;
+use arustio_types::meta::status::{Content, Derivation, Persistence};
 use arustio_types::meta::{FileKind, FileStatus};
 use arustio_types::{
     ContentId, ErrorKind, FsPath, Incarnation, LogIndex, ObjectVersion, Source, Timestamp,
@@ -81,7 +81,24 @@ pub(crate) fn marker_of(dir: &DirRecord, path: &FsPath, under: &Under) -> Option
     })
 }
 
-/// The content of a file; it follows from the source unless a writer named it.
+/// How the content of a file is told: it follows from the source unless a writer named it.
+pub(crate) fn content(file: &FileRecord, under: &Under, incarnation: Incarnation) -> Content {
+    match (file.content, &file.version) {
+        (Some(named), _) => Content::Named(named),
+        (None, Some(_)) => Content::Derived(derivation(under, incarnation)),
+        (None, None) => Content::None,
+    }
+}
+
+/// What content ids in a mount follow from.
+pub(crate) fn derivation(under: &Under, incarnation: Incarnation) -> Derivation {
+    Derivation {
+        incarnation,
+        generation: under.entry.generation,
+    }
+}
+
+/// The content id of a file.
 pub(crate) fn content_of(
     file: &FileRecord,
     path: &FsPath,
@@ -114,7 +131,7 @@ pub(crate) fn status(place: &Place, conf: &PathConf, incarnation: Incarnation) -
         mode: 0,
         owner: String::new(),
         group: String::new(),
-        content: None,
+        content: Content::None,
         block_size: conf.effective_block_size(),
         source: None,
         persistence: Persistence::Persisted,
@@ -130,8 +147,7 @@ pub(crate) fn status(place: &Place, conf: &PathConf, incarnation: Incarnation) -
             status.persistence = file.persistence;
             status.block_size = file.block_size.unwrap_or(status.block_size);
             status.source = under.and_then(|under| source_of(file, &place.path, under));
-            status.content =
-                under.and_then(|under| content_of(file, &place.path, under, incarnation));
+            status.content = under.map_or(Content::None, |under| content(file, under, incarnation));
             &file.attributes
         }
         InodeRecord::Dir(dir) => {

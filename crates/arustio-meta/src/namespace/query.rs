@@ -6,13 +6,12 @@ use arustio_types::meta::command::{Owed, Refusal};
 use arustio_types::meta::credential::SecretOptions;
 use arustio_types::meta::effect::{Effect, EffectKind};
 use arustio_types::meta::intent::Intent;
-use arustio_types::meta::query::{Absent, Answer, DetachedFile, MAX_PAGE, Page, Query, UsagePart};
-use arustio_types::meta::setting::PathConf;
+use arustio_types::meta::query::{Absent, Answer, DetachedFile, MAX_PAGE, Query, UsagePart};
 use arustio_types::{ErrorKind, FsPath, InodeId, MountId, UfsKey};
 
-use super::resolve::{self, Found, Missing, Place, Under};
+use super::resolve::{self, Found, Missing, Under};
 use super::txn::{Read, Txn};
-use super::{effect, inode, mount_table, nodes, settings, tree, usage};
+use super::{effect, inode, listing, mount_table, nodes, settings, tree, usage};
 use crate::engine::record::{IdentityRecord, Record};
 use crate::engine::{Family, key};
 use crate::state_machine::Applied;
@@ -29,7 +28,7 @@ pub(crate) struct View<'e> {
 pub(crate) fn query(view: &View<'_>, query: &Query) -> Read<Answer> {
     match query {
         Query::Stat { path } => stat(view, path),
-        Query::List { path, after, limit } => list(view, path, after.as_deref(), *limit),
+        Query::List { path, after, limit } => listing::page(view, path, after.as_deref(), *limit),
         Query::Mounts => Ok(Answer::Mounts(mount_table::list(&view.txn)?)),
         Query::OpenMount { mount } => open_mount(view, *mount),
         Query::Conf { path } => Ok(Answer::Conf {
@@ -71,7 +70,7 @@ fn usage(view: &View<'_>, path: &FsPath, after: Option<&FsPath>) -> Read<Answer>
     })
 }
 
-fn absent(view: &View<'_>, missing: &Missing) -> Answer {
+pub(super) fn absent(view: &View<'_>, missing: &Missing) -> Answer {
     Answer::Absent(Absent {
         dir: missing.dir.path.clone(),
         dir_inode: missing.dir.id,
@@ -83,53 +82,6 @@ fn absent(view: &View<'_>, missing: &Missing) -> Answer {
 
 fn page_size(limit: usize) -> usize {
     limit.clamp(1, MAX_PAGE)
-}
-
-fn list(view: &View<'_>, path: &FsPath, after: Option<&str>, limit: usize) -> Read<Answer> {
-    let txn = &view.txn;
-    let dir = match resolve::find(txn, path)? {
-        Found::Here(place) if place.dir().is_some() => place,
-        Found::Missing(missing) => return Ok(absent(view, &missing)),
-        Found::Here(file) | Found::Blocked(file) => {
-            return Ok(Answer::Refused(resolve::blocked(path, &file)));
-        }
-    };
-    let limit = page_size(limit);
-    // A name has no NUL, so this is the first name that can follow.
-    let start = after.map_or_else(String::new, |name| format!("{name}\0"));
-    let names = txn.names(dir.id, &start, limit)?;
-    let next = match (names.len() == limit, names.last()) {
-        (true, Some((last, _))) => Some(last.clone()),
-        _ => None,
-    };
-    let conf = settings::effective(txn, path)?;
-    let own_settings = settings::any_below(txn, path)?;
-    let children: Vec<InodeId> = names.iter().map(|(_, entry)| entry.child).collect();
-    let inodes = txn.named_inodes(&children)?;
-    let mut entries = Vec::with_capacity(names.len());
-    for ((name, named), inode) in names.iter().zip(inodes) {
-        let place = resolve::entered(txn, &dir, name, named, inode)?;
-        entries.push(entry(view, &place, &conf, own_settings)?);
-    }
-    Ok(Answer::Page(Page {
-        dir: inode::status(&dir, &conf, view.identity.incarnation),
-        entries,
-        next,
-        position: view.applied.position.index,
-    }))
-}
-
-fn entry(
-    view: &View<'_>,
-    place: &Place,
-    dir_conf: &PathConf,
-    own_settings: bool,
-) -> Read<arustio_types::meta::FileStatus> {
-    let conf = match own_settings {
-        true => settings::own(&view.txn, &place.path)?.over(dir_conf),
-        false => dir_conf.clone(),
-    };
-    Ok(inode::status(place, &conf, view.identity.incarnation))
 }
 
 /// The secrets are left out: whoever holds the cluster key opens the sealed credential.

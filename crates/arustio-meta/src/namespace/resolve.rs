@@ -63,6 +63,17 @@ impl Under {
         self.moving(path, "/").unwrap_or_else(|| self.dir_key(path))
     }
 
+    /// What the keys of a directory's names start with, where their records do not say.
+    pub(crate) fn prefix_of_names(&self, dir: &FsPath) -> UfsKey {
+        let origin = self.origin.as_ref();
+        let moving = origin.and_then(|origin| Some((origin, dir.relative_to(&origin.dir)?)));
+        match moving {
+            None => self.dir_key(dir),
+            Some((origin, "")) => origin.prefix.clone(),
+            Some((origin, relative)) => UfsKey::new(&format!("{}{relative}/", origin.prefix)),
+        }
+    }
+
     fn moving(&self, path: &FsPath, end: &str) -> Option<UfsKey> {
         let origin = self.origin.as_ref()?;
         let prefix = &origin.prefix;

@@ -184,6 +184,27 @@ impl World {
     pub(crate) fn check(&self, line: &str) {
         let found = self.namespace.verify().unwrap();
         assert!(found.is_sound(), "after {line:?}: {:#?}", found.problems);
+        self.check_listings(line);
+    }
+
+    /// Panics unless every listing tells of each name what a look at the name tells.
+    fn check_listings(&self, line: &str) {
+        let mut dirs = vec![FsPath::root()];
+        while let Some(dir) = dirs.pop() {
+            let query = Query::List {
+                path: dir,
+                after: None,
+                limit: 1_000,
+            };
+            let Answer::Page(page) = self.namespace.query(query).unwrap() else {
+                panic!("after {line:?}: no page of a directory");
+            };
+            for listed in page.entries.statuses() {
+                let status = self.status(&listed.path);
+                assert_eq!(status.as_ref(), Some(&listed), "after {line:?}");
+                dirs.extend(listed.is_dir().then_some(listed.path));
+            }
+        }
     }
 
     /// The server loses power; `kept` of its unsynced batches reached the disk. Entries
@@ -619,7 +640,7 @@ fn tell_effects(effects: &[Effect]) -> String {
 fn tell_status(status: &FileStatus) -> String {
     let mut text = match status.kind {
         FileKind::File => {
-            let content = status.content.unwrap();
+            let content = status.content_id().unwrap();
             let named = content.get() < 1_000;
             let content = match named {
                 true => content.get().to_string(),
@@ -728,7 +749,8 @@ fn tell_answer(answer: &Answer) -> String {
         Answer::Absent(absent) => format!("absent: no {:?} in {}", absent.name, absent.dir),
         Answer::Page(page) => {
             let more = page.next.iter().map(|next| format!("more after {next:?}"));
-            lines(page.entries.iter().map(tell_status).chain(more))
+            let entries = page.entries.statuses().map(|entry| tell_status(&entry));
+            lines(entries.chain(more))
         }
         Answer::Mounts(mounts) => lines(mounts.iter().map(|mount| {
             let readonly = if mount.spec.readonly { " ro" } else { "" };

@@ -25,7 +25,9 @@ use arustio_types::meta::credential::Credential;
 use arustio_types::meta::mount::MountEntry;
 use arustio_types::meta::query::Page;
 use arustio_types::meta::sync::SyncTurn;
-use arustio_types::meta::{Answer, Command, Consistency, FileStatus, Query, RequestContext};
+use arustio_types::meta::{
+    Answer, Command, Consistency, FileKind, FileStatus, Query, RequestContext,
+};
 use arustio_types::{Classify as _, InodeId, SystemClock, WallClock};
 use async_trait::async_trait;
 use tonic::{Request, Response, Status};
@@ -184,6 +186,7 @@ impl Inner {
             Some(consistency) => given(Some(consistency), "consistency")?,
             None => Consistency::default(),
         };
+        let packed = reads_packed(request.query.as_ref());
         let query: Query = given(request.query, "the query")?;
         let options = ReadOptions {
             consistency,
@@ -195,8 +198,14 @@ impl Inner {
         let found = self.store.query(query, options).await;
         let found = found.map_err(|error| store_failure(&self.store, &error))?;
         let completed = self.completed(found).await?;
+        let answer = match &completed {
+            Answer::Page(page) if !packed => wire::Answer {
+                kind: Some(wire::answer::Kind::Page(convert::plain_page(page))),
+            },
+            other => other.into(),
+        };
         Ok(wire::QueryResponse {
-            answer: Some((&completed).into()),
+            answer: Some(answer),
         })
     }
 
@@ -272,13 +281,17 @@ impl Inner {
     fn dated_page(&self, mut page: Page) -> Page {
         let dir: InodeId = page.dir.inode;
         page.dir.checked_at = self.syncs.checked_at(dir, None);
-        for entry in &mut page.entries {
-            let own = entry
-                .is_dir()
-                .then(|| self.syncs.checked_at(entry.inode, None));
-            let by_name = || self.syncs.checked_at(dir, entry.path.name());
-            entry.checked_at = own.flatten().or_else(by_name);
+        let whole = page.dir.checked_at;
+        if !self.syncs.knows_names(dir) && !page.entries.has_directories() {
+            page.entries.set_checked(|_| whole);
+            return page;
         }
+        page.entries.set_checked(|entry| {
+            let own = (entry.kind == FileKind::Directory)
+                .then(|| self.syncs.checked_at(entry.inode, None));
+            let by_name = || self.syncs.checked_at(dir, Some(entry.name));
+            own.flatten().or_else(by_name)
+        });
         page
     }
 
@@ -296,6 +309,14 @@ impl Inner {
         Ok(wire::BeginSyncResponse {
             turn: Some((&turn).into()),
         })
+    }
+}
+
+/// Whether the asker reads packed pages: clients of earlier releases do not.
+fn reads_packed(query: Option<&wire::Query>) -> bool {
+    match query.and_then(|query| query.kind.as_ref()) {
+        Some(wire::query::Kind::List(list)) => list.packed >= convert::PACKED_FORMAT,
+        _ => false,
     }
 }
 

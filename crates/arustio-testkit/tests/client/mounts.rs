@@ -82,7 +82,7 @@ async fn n8_a_new_mount_trusts_nothing_that_was_cached_before() {
     let (house, fs) = House::mounted().await;
     house.put("f", "first");
     let first = fs.mounts().await.unwrap()[0].id;
-    let content = |status: arustio_types::meta::FileStatus| status.content.unwrap();
+    let content = |status: arustio_types::meta::FileStatus| status.content_id().unwrap();
     assert_eq!(fs.read("/data/f").await.unwrap(), "first");
     let before = content(fs.stat(&p("/data/f"), Default::default()).await.unwrap());
     fs.unmount(&p("/data"), false).await.unwrap();

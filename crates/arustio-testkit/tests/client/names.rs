@@ -57,7 +57,7 @@ async fn carry_out(fs: &ArustioFileSystem, call: Call) -> (Call, Answer<ContentI
         },
         Call::Stat(at) => {
             let seen = fs.stat(&path(at), StatOptions::default()).await;
-            seen.map(|status| Answer::Seen(status.content.expect("all names are of files")))
+            seen.map(|status| Answer::Seen(status.content_id().expect("all names are of files")))
         }
         Call::Delete(at) => {
             let removed = fs.delete(&path(at), DeleteOptions::default()).await;
@@ -181,6 +181,10 @@ async fn n1_what_one_client_was_told_all_others_see_at_once() {
     }
     for (path, content) in contents {
         let status = two.stat(&p(&path), StatOptions::default()).await.unwrap();
-        assert_eq!(status.content, Some(content), "moving keeps the content");
+        assert_eq!(
+            status.content_id(),
+            Some(content),
+            "moving keeps the content"
+        );
     }
 }

@@ -5,14 +5,18 @@ use crate::id::{ClusterId, Incarnation, InodeId, LogIndex, MountId};
 use crate::meta::command::{Owed, Refusal};
 use crate::meta::credential::SecretOptions;
 use crate::meta::effect::Effect;
+use crate::meta::entries::Entries;
 use crate::meta::intent::Intent;
 use crate::meta::mount::MountEntry;
 use crate::meta::setting::{Origin, PathConf};
 use crate::meta::status::FileStatus;
 use crate::path::FsPath;
 
-/// Most entries in one page of any listing.
+/// Most entries in one page of anything but a directory.
 pub const MAX_PAGE: usize = 1_000;
+/// Most entries in one page of a directory: what a page costs beside its entries is paid
+/// seldom, and a page is still made within a few milliseconds.
+pub const MAX_LISTED: usize = 4_096;
 
 /// How fresh an answer has to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -40,7 +44,7 @@ pub enum Query {
         path: FsPath,
         /// Names after this one; `None` from the beginning.
         after: Option<String>,
-        /// At most so many, [`MAX_PAGE`] in any case.
+        /// At most so many, [`MAX_LISTED`] in any case.
         limit: usize,
     },
     /// The mount table.
@@ -167,7 +171,7 @@ pub struct Page {
     /// The directory.
     pub dir: FileStatus,
     /// Entries in name order.
-    pub entries: Vec<FileStatus>,
+    pub entries: Entries,
     /// Ask for names after this one; `None` at the end.
     pub next: Option<String>,
     /// The position of the answer.

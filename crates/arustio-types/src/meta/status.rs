@@ -2,7 +2,7 @@
 
 use crate::block::BlockSize;
 use crate::content::{ContentId, Source};
-use crate::id::{InodeId, LogIndex, MountId};
+use crate::id::{Incarnation, InodeId, LogIndex, MountId};
 use crate::path::FsPath;
 use crate::time::Timestamp;
 
@@ -37,8 +37,32 @@ impl Persistence {
     }
 }
 
+/// What a content id follows from, beside the source and the size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Derivation {
+    /// Of the cluster.
+    pub incarnation: Incarnation,
+    /// Of the mount.
+    pub generation: u32,
+}
+
+/// How the content of a name is told. What can be derived costs a hash, which only those
+/// pay who ask for it ([`FileStatus::content_id`]).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Content {
+    /// There is none, as for a directory.
+    #[default]
+    None,
+    /// By its id.
+    Named(ContentId),
+    /// By its source.
+    Derived(Derivation),
+}
+
 /// A name, what it stands for, and how fresh that knowledge is.
-#[derive(Debug, Clone, PartialEq)]
+///
+/// Equal are two that say the same, however each tells the content.
+#[derive(Debug, Clone)]
 pub struct FileStatus {
     /// The path that was asked for.
     pub path: FsPath,
@@ -56,8 +80,8 @@ pub struct FileStatus {
     pub owner: String,
     /// Group's name; empty where unknown.
     pub group: String,
-    /// The content, for files.
-    pub content: Option<ContentId>,
+    /// The content, for files; see [`FileStatus::content_id`].
+    pub content: Content,
     /// The cut of the content.
     pub block_size: BlockSize,
     /// Where the bytes are, for persisted files; for a directory its marker.
@@ -80,5 +104,46 @@ impl FileStatus {
     /// Whether this is a directory.
     pub fn is_dir(&self) -> bool {
         self.kind == FileKind::Directory
+    }
+
+    /// The content, for files.
+    pub fn content_id(&self) -> Option<ContentId> {
+        let derivation = match self.content {
+            Content::None => return None,
+            Content::Named(id) => return Some(id),
+            Content::Derived(derivation) => derivation,
+        };
+        let source = self.source.as_ref()?;
+        Some(ContentId::derived(
+            derivation.incarnation,
+            self.mount?,
+            derivation.generation,
+            &source.key,
+            &source.version.identity,
+            self.size,
+        ))
+    }
+
+    /// What a name is compared by, but for the content.
+    fn facts(&self) -> impl PartialEq + '_ {
+        let about = (&self.path, self.inode, self.kind, self.size, self.modified);
+        let rights = (self.mode, &self.owner, &self.group);
+        let bytes = (self.block_size, &self.source, self.persistence);
+        let place = (self.mount, self.mount_point, self.loaded);
+        (
+            about,
+            rights,
+            bytes,
+            place,
+            self.changed_at,
+            self.checked_at,
+        )
+    }
+}
+
+impl PartialEq for FileStatus {
+    fn eq(&self, other: &Self) -> bool {
+        let same_content = self.content == other.content || self.content_id() == other.content_id();
+        same_content && self.facts() == other.facts()
     }
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use crate::id::{InodeId, LogIndex};
 use crate::time::Timestamp;
 
-/// What is about to be looked at.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+/// What is about to be looked at. Ordered by directory, the whole listing before its names.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SyncTarget {
     /// The directory.
     pub dir: InodeId,

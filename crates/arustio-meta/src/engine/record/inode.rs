@@ -181,6 +181,14 @@ impl InodeRecord {
     }
 
     /// Mode, owner, group, time.
+    pub fn attributes(&self) -> &Attributes {
+        match self {
+            Self::File(file) => &file.attributes,
+            Self::Dir(dir) => &dir.attributes,
+        }
+    }
+
+    /// Mode, owner, group, time.
     pub fn attributes_mut(&mut self) -> &mut Attributes {
         match self {
             Self::File(file) => &mut file.attributes,

@@ -141,7 +141,7 @@ impl Client {
         let path = path.clone();
         match self.query(Query::Stat { path }).await {
             Status::Status(status) => {
-                let content = status.content.unwrap_or(ContentId::new(0));
+                let content = status.content_id().unwrap_or(ContentId::new(0));
                 let landed = self.house.landed.borrow();
                 Answer::Seen(landed.get(&content).copied().unwrap_or(content.get()))
             }

@@ -112,7 +112,7 @@ impl Client {
         let Status::Page(page) = self.query(query).await else {
             return Answer::Listed(Vec::new());
         };
-        let names = page.entries.iter().filter_map(|entry| entry.path.name());
+        let names = page.entries.iter().map(|entry| entry.name);
         let at = |name: &str| LETTERS.iter().position(|letter| *letter == name);
         Answer::Listed(names.filter_map(at).collect())
     }
