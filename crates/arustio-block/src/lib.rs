@@ -50,7 +50,7 @@ pub use node::{BlockNode, Fetch};
 pub use noop::NoopStore;
 pub use source::{BlockSource, SourceError};
 pub use store::{
-    BlockStore, BlockSummary, BlockWrite, Borrowed, BorrowedFile, Part, Parts, Presence, Rejection,
-    Removed, Selector, Tier, TierUsage, WriteHint, WriteOutcome,
+    BlockStore, BlockSummary, BlockWrite, Borrowed, BorrowedFile, Hold, Part, Parts, Presence,
+    Rejection, Removed, Selector, Tier, TierUsage, WriteHint, WriteOutcome,
 };
 pub use tier::TieredStore;
