@@ -266,6 +266,9 @@ impl BlockStore for TieredStore {
         range: Range<u64>,
     ) -> Result<Option<Borrowed>, BlockError> {
         // A file is worth more than bytes: it can be passed on.
+        if let Some(file) = self.inner.memory.lend(key, &range) {
+            return Ok(Some(Borrowed::File(file)));
+        }
         match self.inner.disk.borrow(key, range.clone()).await? {
             Some(Borrowed::File(file)) => Ok(Some(Borrowed::File(file))),
             other => {
