@@ -2,6 +2,7 @@
 //! keeps them harms nobody.
 
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::fd::AsRawFd as _;
 use std::time::Duration;
 
 use arustio_client::block::{
@@ -263,13 +264,52 @@ async fn a_silent_peer_with_descriptors_is_not_closed() {
 }
 
 #[tokio::test]
-async fn a_write_over_the_socket_can_be_passed() {
-    let house = House::start().await;
+async fn a_block_in_memory_is_passed_sealed_and_counts_while_it_is_lent() {
+    let house = House::with(|config| {
+        config.block.memory.capacity = Some(ByteSize::mib(8));
+        config.block.disk.capacity = Some(ByteSize::default());
+    })
+    .await;
     let mut peer = house.neighbour().await;
-    let stored = peer.ask(whole_write(&key(1, 0), LENGTH)).await.unwrap();
-    assert_eq!(stored.0.status, Status::Ok);
+    let (node, client) = (house.node(), framed());
+    let mut loans = Vec::new();
+    for index in 0..4 {
+        let stored = peer.ask(whole_write(&key(1, index), LENGTH)).await.unwrap();
+        assert_eq!(stored.0.status, Status::Ok);
+        let loan = client.borrow(&node, key(1, index), PATIENT).await.unwrap();
+        loans.push(loan.unwrap());
+    }
+    let mut again = std::fs::OpenOptions::new()
+        .write(true)
+        .open(format!("/proc/self/fd/{}", loans[0].file.as_raw_fd()))
+        .unwrap();
+    assert!(again.write(b"x").is_err(), "it is not sealed");
+    // Everybody else shares what is left.
+    for index in 0..40 {
+        let stored = peer.ask(whole_write(&key(2, index), LENGTH)).await.unwrap();
+        assert_eq!(stored.0.status, Status::Ok);
+    }
+    let busy = client.borrow(&node, key(2, 39), PATIENT).await;
+    assert!(busy.unwrap_err().to_string().contains("busy"));
+    for (loan, index) in loans.iter().zip(0..) {
+        assert!(contents(loan) == bytes_of(&key(1, index), LENGTH));
+    }
+    house.server.stop().await;
+    assert!(contents(&loans[0]) == bytes_of(&key(1, 0), LENGTH));
+}
+
+#[tokio::test]
+async fn without_memory_files_the_wires_do_it() {
+    let house = House::with(|config| {
+        config.block.memory.memfd = false;
+        config.block.disk.capacity = Some(ByteSize::default());
+    })
+    .await;
+    let mut peer = house.neighbour().await;
+    peer.ask(whole_write(&key(1, 0), LENGTH)).await.unwrap();
     let client = local();
     let all = bytes_of(&key(1, 0), LENGTH);
     assert!(read(&client, &house.node(), key(1, 0)).await == all);
+    assert_eq!(client.kept(), 0);
     house.server.stop().await;
 }
