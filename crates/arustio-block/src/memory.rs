@@ -452,6 +452,8 @@ impl MemoryTier {
 
     pub(crate) fn forget(&self, selector: Selector) -> Removed {
         let now = self.ages.now();
+        // Dropped after the lock: giving back memory takes time.
+        let mut gone = Vec::new();
         let mut state = self.state.lock();
         let matches = |key: &BlockKey, entry: &Entry| match selector {
             Selector::Block(block) => *key == block,
@@ -472,6 +474,7 @@ impl MemoryTier {
             if let Some(entry) = self.take(&mut state, key) {
                 removed.blocks += 1;
                 removed.bytes += weight(&entry);
+                gone.push(entry);
             }
         }
         removed
@@ -509,12 +512,15 @@ impl MemoryTier {
     }
 
     pub(crate) fn shut(&self) {
+        // Dropped after the lock, as above.
+        let mut gone = Vec::new();
         let mut state = self.state.lock();
         state.closed = true;
         let keys: Vec<BlockKey> = state.blocks.keys().copied().collect();
-        for key in keys {
-            self.take(&mut state, key);
-        }
+        gone.extend(
+            keys.into_iter()
+                .filter_map(|key| self.take(&mut state, key)),
+        );
     }
 
     /// Reads for [`BlockStore::try_read_memory`].
