@@ -24,10 +24,15 @@
 //! Of the flags, an unknown one of the lower byte is ignored, an unknown one of the upper
 //! byte is answered with [`Status::Unsupported`].
 //!
+//! # Descriptors
+//! A `Pass` that is answered with [`Status::Ok`] carries one descriptor (`SCM_RIGHTS`) with
+//! the first byte of the answer's header, and nothing else ever carries one: whoever reads
+//! takes one off the queue of those that came for each such answer.
+//!
 //! # Reserved
-//! `Fill` (leases of clients that fill) and `Pass` (a descriptor over a UNIX socket) have
-//! their numbers, and `YouFill` its status; no node serves them yet, each answers
-//! [`Status::Unsupported`]. The flag [`Flags::WANT_FILL`] is answered with a plain miss.
+//! `Fill` (leases of clients that fill) has its number, and `YouFill` its status; no node
+//! serves it yet, each answers [`Status::Unsupported`], as it does to a `Pass` where no
+//! descriptor can travel. The flag [`Flags::WANT_FILL`] is answered with a plain miss.
 
 pub mod body;
 mod header;

@@ -48,7 +48,7 @@ pub struct BlockConfig {
 }
 
 /// Settings of the memory tier.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MemoryConfig {
     /// Bytes of memory for blocks, their headers and the index; `0` keeps no block in
@@ -57,6 +57,20 @@ pub struct MemoryConfig {
     pub capacity: Option<ByteSize>,
     /// Who goes when space is short.
     pub eviction: EvictionKind,
+    /// Whether a complete block lies in a sealed memory file, whose descriptor clients on
+    /// this host can be passed. At most half of the descriptors that the process may have
+    /// are used; more blocks, small ones and partial ones lie on the heap.
+    pub memfd: bool,
+}
+
+impl Default for MemoryConfig {
+    fn default() -> Self {
+        Self {
+            capacity: None,
+            eviction: EvictionKind::default(),
+            memfd: true,
+        }
+    }
 }
 
 /// Settings of the disk tier.
@@ -147,6 +161,8 @@ pub struct CheckedConfig {
 pub struct CheckedMemory {
     pub(crate) capacity: u64,
     pub(crate) eviction: EvictionKind,
+    /// Memory files that there may be.
+    pub(crate) files: u64,
 }
 
 /// Checked settings of the disk tier.
@@ -207,6 +223,10 @@ impl BlockConfig {
             memory: CheckedMemory {
                 capacity: memory.get(),
                 eviction: self.memory.eviction,
+                files: match self.memory.memfd {
+                    true => (machine.descriptors / 2).min(MOST_FILES),
+                    false => 0,
+                },
             },
             disk,
             fetch: CheckedFetch {
@@ -216,6 +236,10 @@ impl BlockConfig {
         })
     }
 }
+
+/// Most memory files: each is mapped, and Linux lets a process map 65530 times unless told
+/// otherwise.
+const MOST_FILES: u64 = 32_000;
 
 /// Most threads or fetches at a time that make sense; beyond it a number is a typo.
 const MOST: usize = 1024;
@@ -259,6 +283,7 @@ mod tests {
             memory: ByteSize::gib(4),
             disk_free: ByteSize::gib(1000),
             disk_before: None,
+            descriptors: 1024,
         }
     }
 

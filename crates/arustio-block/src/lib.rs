@@ -12,14 +12,15 @@
 //!
 //! # Limits are exact
 //! The memory tier counts bytes until their last reader let go of them, with checksums,
-//! entries and the index of the disk tier; the disk tier counts files in pages, with
+//! whole pages where a block has a memory file, entries and the index of the disk tier; the disk tier counts files in pages, with
 //! those being written and those that are lent out. Not counted: buffers of reads and
 //! writes that are under way, which the numbers of disk threads bound.
 //!
 //! # Not here
-//! Admission by frequency, scan resistance, leases for filling clients, passing
-//! descriptors, paced scrubbing.
-#![forbid(unsafe_code)]
+//! Admission by frequency, scan resistance, leases for filling clients, paced scrubbing.
+//! Descriptors are lent here ([`BlockStore::borrow`]); passing them on is the server's.
+// `memory::map` maps memory, and nothing else does.
+#![deny(unsafe_code)]
 
 pub mod chunk;
 pub mod config;
@@ -50,7 +51,7 @@ pub use node::{BlockNode, Fetch};
 pub use noop::NoopStore;
 pub use source::{BlockSource, SourceError};
 pub use store::{
-    BlockStore, BlockSummary, BlockWrite, Borrowed, BorrowedFile, Part, Parts, Presence, Rejection,
-    Removed, Selector, Tier, TierUsage, WriteHint, WriteOutcome,
+    BlockStore, BlockSummary, BlockWrite, Borrowed, BorrowedFile, Hold, Part, Parts, Presence,
+    Rejection, Removed, Selector, Tier, TierUsage, WriteHint, WriteOutcome,
 };
 pub use tier::TieredStore;

@@ -10,30 +10,43 @@
 //! buffer, which would stay alive uncounted. One lock guards the index; bytes are
 //! copied and checksums computed outside it.
 //!
+//! A partial block lies on the heap, in runs. Once all of it is there it gets a memory file
+//! of its own ([`sheet`]), which can be lent as a file: a block that arrives whole at once,
+//! one that grew by one more copy. Nothing unsealed is ever mapped or lent. What is lent is
+//! kept from eviction until it is returned.
+//!
 //! Not here: what happens to evicted blocks (the caller gets those that are nowhere
-//! else), durability, and a file descriptor for each block.
+//! else), and durability.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
-use arustio_types::{BlockKey, WallClock};
+use arustio_types::{BlockKey, Checksum, WallClock};
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::age::Ages;
+use crate::chunk;
 use crate::config::CheckedMemory;
 use crate::error::BlockError;
 use crate::eviction::{self, EvictionPolicy, Slot};
-use crate::image::{Image, Run};
+use crate::image::{Image, Run, clip};
 use crate::metrics::{Counters, TierMetrics};
 use crate::store::{
-    BlockStore, BlockSummary, BlockWrite, Borrowed, Parts, Presence, Rejection, Removed, Selector,
-    Tier, TierUsage, WriteHint, WriteOutcome,
+    BlockStore, BlockSummary, BlockWrite, Borrowed, BorrowedFile, Parts, Presence, Rejection,
+    Removed, Selector, Tier, TierUsage, WriteHint, WriteOutcome,
 };
+
+mod budget;
+mod map;
+mod sheet;
+
+use budget::{Budget, Reserved};
+use sheet::{Sheet, Sheets};
 
 /// What an entry costs beside its runs: its place in the map and in the policy, at
 /// their worst load, and the vector of runs.
@@ -43,8 +56,9 @@ const RUN_COST: u64 = 192;
 
 /// Blocks in memory.
 pub struct MemoryTier {
-    state: Mutex<State>,
+    state: Arc<Mutex<State>>,
     budget: Arc<Budget>,
+    sheets: Sheets,
     ages: Ages,
     counters: Counters,
 }
@@ -53,13 +67,23 @@ pub struct MemoryTier {
 struct State {
     blocks: HashMap<BlockKey, Entry>,
     policy: Box<dyn EvictionPolicy<BlockKey>>,
+    /// Entries that there were.
+    entries: u64,
     closed: bool,
 }
 
 #[derive(Debug)]
 struct Entry {
+    /// Which entry under this key; no other has the same.
+    id: u64,
     slot: Slot,
     image: Image,
+    /// The file of its own, once the block is complete.
+    sheet: Option<Arc<Sheet>>,
+    /// A sheet is being made of it; it is pinned meanwhile.
+    settling: bool,
+    /// Borrowers of the sheet; it is pinned while there are any.
+    lent: u32,
     /// Some chunk is nowhere else on this node.
     dirty: bool,
     pinned: bool,
@@ -90,11 +114,13 @@ impl MemoryTier {
     /// An empty tier.
     pub fn new(config: &CheckedMemory, clock: Arc<dyn WallClock>) -> Self {
         Self {
-            state: Mutex::new(State {
+            state: Arc::new(Mutex::new(State {
                 blocks: HashMap::new(),
                 policy: eviction::build(config.eviction, config.capacity),
+                entries: 0,
                 closed: false,
-            }),
+            })),
+            sheets: Sheets::new(config.files),
             budget: Arc::new(Budget::new(config.capacity)),
             ages: Ages::new(clock),
             counters: Counters::default(),
@@ -160,7 +186,22 @@ impl MemoryTier {
             Ok(news) => news,
             Err(reason) => return Kept::only(WriteOutcome::Rejected(reason)),
         };
-        let cost = ENTRY_COST + news.iter().map(run_cost).sum::<u64>();
+        let news = Image {
+            runs: news,
+            ..image.clone()
+        };
+        if let Some(kept) = self.keep_whole(&news, dirty, overflow) {
+            return kept;
+        }
+        let kept = self.keep_runs(&news, dirty, overflow);
+        if kept.completed {
+            self.settle(image.key, overflow);
+        }
+        kept
+    }
+
+    fn keep_runs(&self, news: &Image, dirty: bool, overflow: Overflow<'_>) -> Kept {
+        let cost = ENTRY_COST + news.runs.iter().map(run_cost).sum::<u64>();
         let Some(mut reserved) = self.make_room(cost, overflow) else {
             let reason = if cost > self.budget.capacity() {
                 Rejection::TooLarge
@@ -170,16 +211,71 @@ impl MemoryTier {
             return Kept::only(WriteOutcome::Rejected(reason));
         };
         let entry_cost = reserved.split(ENTRY_COST);
-        let copies: Vec<Run> = news
-            .iter()
-            .map(|run| copy(run, reserved.split(run_cost(run))))
-            .collect();
-        let copied: u64 = copies.iter().map(|run| run.bytes.len() as u64).sum();
-        let kept = self.insert(image, copies, entry_cost, dirty);
-        if kept.outcome == WriteOutcome::Stored {
-            self.counters.stored_bytes.add(copied);
+        let copies = Image {
+            runs: news
+                .runs
+                .iter()
+                .map(|run| copy(run, reserved.split(run_cost(run))))
+                .collect(),
+            ..news.clone()
+        };
+        self.insert(copies, None, entry_cost, dirty)
+    }
+
+    /// A block of which nothing was here and which is here now gets its sheet at once.
+    /// `None`: it gets none.
+    fn keep_whole(&self, news: &Image, dirty: bool, overflow: Overflow<'_>) -> Option<Kept> {
+        if !news.is_complete() {
+            return None;
         }
-        kept
+        let cost = self.sheets.cost(news)?;
+        let mut reserved = self.make_room(ENTRY_COST + cost, overflow)?;
+        let entry_cost = reserved.split(ENTRY_COST);
+        let sheet = self.sheets.make(news, reserved)?;
+        let whole = Image {
+            runs: vec![sheet.run(news)],
+            ..news.clone()
+        };
+        Some(self.insert(whole, Some(sheet), entry_cost, dirty))
+    }
+
+    /// Gives a block that has become complete its sheet, if it gets one.
+    fn settle(&self, key: BlockKey, overflow: Overflow<'_>) {
+        let Some((id, image)) = self.begin_settling(key) else {
+            return;
+        };
+        let cost = self.sheets.cost(&image);
+        let reserved = cost.and_then(|cost| self.make_room(cost, overflow));
+        let sheet = reserved.and_then(|reserved| self.sheets.make(&image, reserved));
+        self.end_settling(&image, id, sheet);
+    }
+
+    /// Pinned, so that no room is made for it by evicting it.
+    fn begin_settling(&self, key: BlockKey) -> Option<(u64, Image)> {
+        let mut state = self.state.lock();
+        let State { blocks, policy, .. } = &mut *state;
+        let entry = blocks.get_mut(&key)?;
+        if entry.settling || entry.sheet.is_some() || !entry.image.is_complete() {
+            return None;
+        }
+        entry.settling = true;
+        policy.pin(entry.slot);
+        Some((entry.id, entry.image.clone()))
+    }
+
+    fn end_settling(&self, image: &Image, id: u64, sheet: Option<Arc<Sheet>>) {
+        let mut state = self.state.lock();
+        let State { blocks, policy, .. } = &mut *state;
+        let Some(entry) = blocks.get_mut(&image.key).filter(|entry| entry.id == id) else {
+            return;
+        };
+        entry.settling = false;
+        policy.unpin(entry.slot);
+        if let Some(sheet) = sheet {
+            entry.image.runs = vec![sheet.run(image)];
+            entry.sheet = Some(sheet);
+            policy.reweigh(entry.slot, weight(entry));
+        }
     }
 
     fn news(&self, image: &Image) -> Result<Vec<Run>, Rejection> {
@@ -193,28 +289,31 @@ impl MemoryTier {
         entry.image.news_in(image).map_err(|_| Rejection::Disagrees)
     }
 
-    /// Adds runs that were copied outside the lock; whatever somebody else added
-    /// meanwhile is looked at again.
-    fn insert(&self, image: &Image, copies: Vec<Run>, cost: Reserved, dirty: bool) -> Kept {
-        let offered = Image {
-            runs: copies,
-            ..image.clone()
-        };
+    /// Adds runs that were copied outside the lock, or a whole block with its sheet;
+    /// whatever somebody else added meanwhile is looked at again.
+    fn insert(
+        &self,
+        offered: Image,
+        sheet: Option<Arc<Sheet>>,
+        cost: Reserved,
+        dirty: bool,
+    ) -> Kept {
         let mut state = self.state.lock();
         if state.closed {
             return Kept::only(WriteOutcome::Rejected(Rejection::Closed));
         }
-        let State { blocks, policy, .. } = &mut *state;
         let now = self.ages.now();
-        let entry = blocks.entry(image.key).or_insert_with(|| {
+        let State {
+            blocks,
+            policy,
+            entries,
+            ..
+        } = &mut *state;
+        let entry = blocks.entry(offered.key).or_insert_with(|| {
             cost.keep();
-            Entry {
-                slot: policy.insert(image.key, ENTRY_COST),
-                image: Image::empty(image.key, image.mount, image.block_len),
-                dirty: false,
-                pinned: false,
-                used: now,
-            }
+            *entries += 1;
+            let slot = policy.insert(offered.key, ENTRY_COST);
+            Entry::new(*entries, slot, &offered)
         });
         let before = entry.image.is_complete();
         let Ok(news) = entry.image.news_in(&offered) else {
@@ -223,15 +322,58 @@ impl MemoryTier {
         if news.is_empty() {
             return Kept::only(WriteOutcome::AlreadyPresent);
         }
-        entry.image.add(news);
+        let stored = news.iter().map(|run| run.bytes.len() as u64).sum();
+        self.counters.stored_bytes.add(stored);
+        match sheet {
+            Some(sheet) => {
+                entry.image.runs = offered.runs;
+                entry.sheet = Some(sheet);
+            }
+            None => entry.image.add(news),
+        }
         entry.dirty |= dirty;
         entry.used = now;
-        policy.reweigh(entry.slot, weight(&entry.image));
+        policy.reweigh(entry.slot, weight(entry));
         policy.touch(entry.slot);
         Kept {
             outcome: WriteOutcome::Stored,
             completed: !before && entry.image.is_complete(),
         }
+    }
+
+    /// A range of a complete block as part of its sheet, which is kept until it is returned.
+    pub(crate) fn lend(&self, key: BlockKey, range: &Range<u64>) -> Option<BorrowedFile> {
+        let mut state = self.state.lock();
+        let State { blocks, policy, .. } = &mut *state;
+        let entry = blocks.get_mut(&key)?;
+        let sheet = entry.sheet.clone()?;
+        let block_len = entry.image.block_len;
+        if range.is_empty() || clip(range, block_len) != *range {
+            return None;
+        }
+        if entry.lent == 0 {
+            policy.pin(entry.slot);
+        }
+        entry.lent += 1;
+        entry.used = self.ages.now();
+        let chunks = chunk::touched(range);
+        let whole = chunk::bytes_of(&chunks, block_len) == *range;
+        let sums = entry.image.runs.first().map(|run| run.slice(&chunks).sums);
+        let sum = |sums: Vec<u32>| Checksum(chunk::combine(&sums, range.end - range.start));
+        self.counters.read(true, range.end - range.start);
+        Some(BorrowedFile {
+            file: sheet.file(),
+            offset: range.start,
+            range: range.clone(),
+            checksum: sums.filter(|_| whole).map(sum),
+            tier: Tier::Memory,
+            hold: Box::new(Lent {
+                state: Arc::clone(&self.state),
+                key,
+                id: entry.id,
+                _sheet: sheet,
+            }),
+        })
     }
 
     /// Reserves bytes, evicting until they fit; `None` if they never will.
@@ -310,12 +452,16 @@ impl MemoryTier {
 
     pub(crate) fn forget(&self, selector: Selector) -> Removed {
         let now = self.ages.now();
+        // Dropped after the lock: giving back memory takes time.
+        let mut gone = Vec::new();
         let mut state = self.state.lock();
         let matches = |key: &BlockKey, entry: &Entry| match selector {
             Selector::Block(block) => *key == block,
             Selector::Content(content) => key.content == content,
             Selector::Mount(mount) => entry.image.mount == mount,
-            Selector::Idle(idle) => !entry.pinned && Ages::idle(entry.used, now, idle),
+            Selector::Idle(idle) => {
+                !entry.pinned && entry.lent == 0 && Ages::idle(entry.used, now, idle)
+            }
         };
         let keys: Vec<BlockKey> = if let Selector::Block(key) = selector {
             vec![key]
@@ -327,7 +473,8 @@ impl MemoryTier {
         for key in keys {
             if let Some(entry) = self.take(&mut state, key) {
                 removed.blocks += 1;
-                removed.bytes += weight(&entry.image);
+                removed.bytes += weight(&entry);
+                gone.push(entry);
             }
         }
         removed
@@ -365,12 +512,15 @@ impl MemoryTier {
     }
 
     pub(crate) fn shut(&self) {
+        // Dropped after the lock, as above.
+        let mut gone = Vec::new();
         let mut state = self.state.lock();
         state.closed = true;
         let keys: Vec<BlockKey> = state.blocks.keys().copied().collect();
-        for key in keys {
-            self.take(&mut state, key);
-        }
+        gone.extend(
+            keys.into_iter()
+                .filter_map(|key| self.take(&mut state, key)),
+        );
     }
 
     /// Reads for [`BlockStore::try_read_memory`].
@@ -401,6 +551,9 @@ impl BlockStore for MemoryTier {
         key: BlockKey,
         range: Range<u64>,
     ) -> Result<Option<Borrowed>, BlockError> {
+        if let Some(file) = self.lend(key, &range) {
+            return Ok(Some(Borrowed::File(file)));
+        }
         Ok(self.try_whole(key, &range).map(Borrowed::Memory))
     }
 
@@ -455,6 +608,48 @@ impl BlockStore for MemoryTier {
     }
 }
 
+impl Entry {
+    /// With nothing of the block that `image` is of.
+    fn new(id: u64, slot: Slot, image: &Image) -> Self {
+        Self {
+            id,
+            slot,
+            image: Image::empty(image.key, image.mount, image.block_len),
+            sheet: None,
+            settling: false,
+            lent: 0,
+            dirty: false,
+            pinned: false,
+            used: 0,
+        }
+    }
+}
+
+/// A sheet that somebody has borrowed.
+struct Lent {
+    state: Arc<Mutex<State>>,
+    key: BlockKey,
+    id: u64,
+    /// Counts until it is returned, also when its entry is gone.
+    _sheet: Arc<Sheet>,
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        let mut state = self.state.lock();
+        let State { blocks, policy, .. } = &mut *state;
+        let Some(entry) = blocks.get_mut(&self.key).filter(|e| e.id == self.id) else {
+            return;
+        };
+        entry.lent -= 1;
+        if entry.lent == 0 {
+            policy.unpin(entry.slot);
+            // It was in use until now.
+            policy.touch(entry.slot);
+        }
+    }
+}
+
 impl Kept {
     fn only(outcome: WriteOutcome) -> Self {
         Self {
@@ -468,8 +663,10 @@ fn run_cost(run: &Run) -> u64 {
     run.bytes.len() as u64 + 4 * run.sums.len() as u64 + RUN_COST
 }
 
-fn weight(image: &Image) -> u64 {
-    ENTRY_COST + image.runs.iter().map(run_cost).sum::<u64>()
+fn weight(entry: &Entry) -> u64 {
+    let runs = || entry.image.runs.iter().map(run_cost).sum();
+    let sheet = entry.sheet.as_ref().map(|sheet| sheet.cost());
+    ENTRY_COST + sheet.unwrap_or_else(runs)
 }
 
 /// A copy whose bytes count until the last clone of them is gone.
@@ -493,78 +690,6 @@ struct Counted {
 impl AsRef<[u8]> for Counted {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
-    }
-}
-
-/// The limit: bytes reserved now, of a total less what others hold.
-#[derive(Debug)]
-struct Budget {
-    total: u64,
-    aside: AtomicU64,
-    used: AtomicU64,
-}
-
-impl Budget {
-    fn new(total: u64) -> Self {
-        Self {
-            total,
-            aside: AtomicU64::new(0),
-            used: AtomicU64::new(0),
-        }
-    }
-
-    /// What is left for blocks.
-    fn capacity(&self) -> u64 {
-        let aside = self.aside.load(Ordering::Relaxed);
-        self.total.saturating_sub(aside.saturating_mul(2))
-    }
-
-    fn used(&self) -> u64 {
-        self.used.load(Ordering::Relaxed)
-    }
-
-    fn reserve(self: &Arc<Self>, bytes: u64) -> Option<Reserved> {
-        let capacity = self.capacity();
-        let fits = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= capacity);
-        self.used
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits)
-            .ok()?;
-        Some(Reserved {
-            budget: Arc::clone(self),
-            bytes,
-        })
-    }
-
-    fn release(&self, bytes: u64) {
-        self.used.fetch_sub(bytes, Ordering::Relaxed);
-    }
-}
-
-/// Bytes of the budget, given back on drop.
-#[derive(Debug)]
-struct Reserved {
-    budget: Arc<Budget>,
-    bytes: u64,
-}
-
-impl Reserved {
-    fn split(&mut self, bytes: u64) -> Reserved {
-        self.bytes -= bytes;
-        Reserved {
-            budget: Arc::clone(&self.budget),
-            bytes,
-        }
-    }
-
-    /// Leaves the bytes reserved; somebody else will release them.
-    fn keep(mut self) {
-        self.bytes = 0;
-    }
-}
-
-impl Drop for Reserved {
-    fn drop(&mut self) {
-        self.budget.release(self.bytes);
     }
 }
 

@@ -52,8 +52,8 @@ pub trait BlockStore: Send + Sync + fmt::Debug {
     async fn read(&self, key: BlockKey, range: Range<u64>) -> Result<Parts, BlockError>;
 
     /// The whole of `range` in a form that can be sent or passed without copying, or
-    /// `None` if any of it is missing. What is borrowed from disk stays on disk until
-    /// the value is dropped.
+    /// `None` if any of it is missing. What is borrowed as a file is not evicted, and
+    /// counts, until the value is dropped.
     async fn borrow(
         &self,
         key: BlockKey,
@@ -274,7 +274,7 @@ pub enum Borrowed {
     File(BorrowedFile),
 }
 
-/// A range of a block as a range of an open file.
+/// A range of a block as a range of an open file, for reading.
 ///
 /// The bytes were checked when this process began to trust the file; the block is not
 /// evicted before this value is dropped.
@@ -285,7 +285,21 @@ pub struct BorrowedFile {
     pub offset: u64,
     /// The range of the block that lies there.
     pub range: Range<u64>,
-    pub(crate) _hold: Box<dyn Send + Sync>,
+    /// CRC32C that the range had when it arrived, where it consists of whole chunks.
+    pub checksum: Option<Checksum>,
+    /// The tier that keeps it.
+    pub tier: Tier,
+    pub(crate) hold: Hold,
+}
+
+/// Keeps a borrowed block from being evicted until it is dropped.
+pub type Hold = Box<dyn Send + Sync>;
+
+impl BorrowedFile {
+    /// The file, which may be closed before the block is returned, and what keeps the block.
+    pub fn into_parts(self) -> (Arc<File>, Hold) {
+        (self.file, self.hold)
+    }
 }
 
 impl fmt::Debug for BorrowedFile {

@@ -37,8 +37,18 @@ pub fn small_key(content: u64, index: u64) -> BlockKey {
 
 /// Checked settings with these capacities, that keep no free space and never pause.
 pub fn config(memory: u64, disk: u64) -> CheckedConfig {
+    checked(memory, disk, true)
+}
+
+/// The same without memory files.
+pub fn heap_config(memory: u64, disk: u64) -> CheckedConfig {
+    checked(memory, disk, false)
+}
+
+fn checked(memory: u64, disk: u64, memfd: bool) -> CheckedConfig {
     let mut config = BlockConfig::default();
     config.memory.capacity = Some(ByteSize(memory));
+    config.memory.memfd = memfd;
     config.disk.capacity = Some(ByteSize(disk));
     config.disk.min_free = ByteSize(0);
     config.disk.retry_after = std::time::Duration::ZERO;
@@ -46,6 +56,7 @@ pub fn config(memory: u64, disk: u64) -> CheckedConfig {
         memory: ByteSize(0),
         disk_free: ByteSize(0),
         disk_before: None,
+        descriptors: 1024,
     };
     config
         .validate(&machine)

@@ -265,10 +265,17 @@ impl BlockStore for TieredStore {
         key: BlockKey,
         range: Range<u64>,
     ) -> Result<Option<Borrowed>, BlockError> {
-        if let Some(parts) = self.inner.memory.try_whole(key, &range) {
-            return Ok(Some(Borrowed::Memory(parts)));
+        // A file is worth more than bytes: it can be passed on.
+        if let Some(file) = self.inner.memory.lend(key, &range) {
+            return Ok(Some(Borrowed::File(file)));
         }
-        self.inner.disk.borrow(key, range).await
+        match self.inner.disk.borrow(key, range.clone()).await? {
+            Some(Borrowed::File(file)) => Ok(Some(Borrowed::File(file))),
+            other => {
+                let parts = self.inner.memory.try_whole(key, &range);
+                Ok(parts.map(Borrowed::Memory).or(other))
+            }
+        }
     }
 
     async fn write(&self, write: BlockWrite) -> Result<WriteOutcome, BlockError> {

@@ -521,6 +521,13 @@ pub enum BenchCommand {
         /// How bytes of block nodes travel: framed or grpc [default: as configured, framed]
         #[arg(long, value_enum, value_name = "TRANSPORT")]
         transport: Option<Wire>,
+        /// Take descriptors from a block node on this host, and read without a socket
+        /// [default: as configured, unless --transport says which wire to measure]
+        #[arg(long, conflicts_with = "no_local")]
+        local: bool,
+        /// Read through sockets only
+        #[arg(long)]
+        no_local: bool,
         /// Stop after so many bytes [default: the file once per stream]
         #[arg(long)]
         total: Option<String>,

@@ -2,16 +2,19 @@
 //!
 //! A cached block is immutable and checksummed, and a node owns nothing: whatever goes
 //! wrong here costs time and never a byte. [`BlockClient`] is the seam that makes the
-//! two wires comparable: [`FramedBlocks`], the default, and [`GrpcBlocks`]; [`owner`] says which node to ask; `fill`
-//! sends blocks in the background.
+//! two wires comparable: [`FramedBlocks`], the default, and [`GrpcBlocks`]; [`LocalBlocks`]
+//! reads the blocks of a node on this host without either. [`owner`] says which node to
+//! ask; `fill` sends blocks in the background.
 
 pub(crate) mod fill;
 pub mod framed;
+pub mod local;
 pub mod owner;
 pub(crate) mod remote;
 mod usage;
 
 use std::fmt;
+use std::fs::File;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -21,14 +24,16 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 pub use framed::FramedBlocks;
+pub use local::LocalBlocks;
 pub use remote::GrpcBlocks;
 
 /// Connections to block nodes.
 ///
 /// # Contract
 ///
-/// *Bytes* returned by [`read`](Self::read) have been compared with their checksum; what
-/// did not match is [`BlockError::Corrupt`], never returned.
+/// *Bytes* returned by [`read`](Self::read) that came through a socket have been compared
+/// with their checksum; what did not match is [`BlockError::Corrupt`], never returned.
+/// [`LocalBlocks`] reads what a node on this host has verified, and compares nothing.
 ///
 /// *Deadlines* are kept: a call returns when its deadline is over. *Dropping a future*
 /// is safe. *Retries* are the caller's business: it has the under file system to go to.
@@ -65,6 +70,46 @@ pub trait BlockClient: Send + Sync + fmt::Debug {
         selector: BlockSelector,
         deadline: Duration,
     ) -> Result<u64, BlockError>;
+
+    /// A whole block as part of a file, from a node on this host; `None` where it has not
+    /// all of it. A client that takes no descriptors refuses.
+    async fn borrow(
+        &self,
+        node: &NodeInfo,
+        key: BlockKey,
+        deadline: Duration,
+    ) -> Result<Option<BlockLoan>, BlockError>;
+}
+
+/// A whole block as part of a file, for reading. The node keeps it until this is dropped;
+/// its bytes stay readable for as long as the file is open.
+pub struct BlockLoan {
+    /// The file. Its cursor is nobody's.
+    pub file: File,
+    /// Where in the file the block begins.
+    pub offset: u64,
+    /// Bytes in the block.
+    pub length: u64,
+    /// CRC32C that the block had when it arrived at the node.
+    pub checksum: Checksum,
+    pub(crate) _hold: Box<dyn Send + Sync>,
+}
+
+impl fmt::Debug for BlockLoan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BlockLoan")
+            .field("offset", &self.offset)
+            .field("length", &self.length)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a client says that takes no descriptors.
+fn no_descriptors(node: &NodeInfo) -> BlockError {
+    BlockError::Refused {
+        address: node.address.clone(),
+        cause: "no descriptors are passed this way".to_owned(),
+    }
 }
 
 /// The blocks of one content, all from the first.
@@ -231,5 +276,14 @@ impl BlockClient for NoBlocks {
 
     async fn remove(&self, _: &NodeInfo, _: BlockSelector, _: Duration) -> Result<u64, BlockError> {
         Ok(0)
+    }
+
+    async fn borrow(
+        &self,
+        node: &NodeInfo,
+        _: BlockKey,
+        _: Duration,
+    ) -> Result<Option<BlockLoan>, BlockError> {
+        Err(no_descriptors(node))
     }
 }

@@ -13,9 +13,9 @@ use arustio_ufs::registry::{Environment, UfsRegistry};
 
 use crate::block::fill::Filler;
 use crate::block::owner::Owners;
-use crate::block::{BlockClient, FramedBlocks, GrpcBlocks};
+use crate::block::{BlockClient, FramedBlocks, GrpcBlocks, LocalBlocks};
 use crate::client::Client;
-use crate::config::{ClientConfig, Transport};
+use crate::config::{ClientConfig, Transport, Verify};
 use crate::entropy::Entropy;
 use crate::error::Result;
 use crate::filesystem::ArustioFileSystem;
@@ -55,6 +55,7 @@ pub struct Builder {
     clock: Arc<dyn WallClock>,
     entropy: Entropy,
     host: Option<String>,
+    system: Option<String>,
 }
 
 impl Builder {
@@ -71,6 +72,7 @@ impl Builder {
             clock: Arc::new(SystemClock),
             entropy: Entropy::from_os(),
             host: None,
+            system: None,
         }
     }
 
@@ -152,8 +154,18 @@ impl Builder {
         self
     }
 
+    /// The name of the running system: block nodes that say the same are asked for their
+    /// descriptors ([`running_system`](crate::block::local::running_system)). None unless
+    /// set: then all bytes come through sockets.
+    #[must_use]
+    pub fn system(mut self, system: Option<String>) -> Self {
+        self.system = system;
+        self
+    }
+
     /// What a program on this machine expects: provider chains look at the variables of
-    /// the process, and mounts of local directories are bound to this host by its name.
+    /// the process, mounts of local directories are bound to this host by its name, and
+    /// blocks of a node on it are read without a socket.
     #[must_use]
     pub fn of_this_process(self) -> Self {
         let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
@@ -163,6 +175,7 @@ impl Builder {
         let host = rustix::system::uname();
         self.environment(Environment::from_vars(variables))
             .host(host.nodename().to_string_lossy())
+            .system(crate::block::local::running_system())
     }
 
     /// Connects and makes the client.
@@ -185,7 +198,7 @@ impl Builder {
         let tasks = Tasks::default();
         let blocks = match self.blocks {
             Some(blocks) => blocks,
-            None => block_nodes(config.transport, identity, entropy.bits()),
+            None => block_nodes(&config, identity, entropy.bits(), self.system),
         };
         let registry = match self.registry {
             Some(registry) => registry,
@@ -231,14 +244,20 @@ impl Builder {
 }
 
 fn block_nodes(
-    transport: Transport,
+    config: &ClientConfig,
     cluster: ClusterIdentity,
     client: u128,
+    system: Option<String>,
 ) -> Arc<dyn BlockClient> {
     let grpc = GrpcBlocks::new(client);
-    match transport {
-        Transport::Grpc => Arc::new(grpc),
-        Transport::Framed => Arc::new(FramedBlocks::new(cluster, grpc)),
+    let framed = match config.transport {
+        Transport::Grpc => return Arc::new(grpc),
+        Transport::Framed => FramedBlocks::new(cluster, grpc),
+    };
+    let local = config.local.enabled && config.read.verify != Verify::Always;
+    match system.filter(|_| local) {
+        Some(system) => Arc::new(LocalBlocks::new(Box::new(framed), system, &config.local)),
+        None => Arc::new(framed),
     }
 }
 

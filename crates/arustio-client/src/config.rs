@@ -38,6 +38,8 @@ pub struct ClientConfig {
     pub pending_wait: Duration,
     /// How the bytes of blocks travel.
     pub transport: Transport,
+    /// Blocks of a node on this host.
+    pub local: LocalConfig,
     /// Reading.
     pub read: ReadConfig,
     /// Writing.
@@ -67,6 +69,31 @@ impl Transport {
     }
 }
 
+/// Blocks of a node on this host: read by their descriptors, which the node passes, instead
+/// of through a socket. Only with [`Transport::Framed`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LocalConfig {
+    /// Ask for descriptors at all.
+    pub enabled: bool,
+    /// Descriptors that are kept; a process may have 1024 of all kinds unless its limit was
+    /// raised, and a node passes 512 to one connection unless told otherwise.
+    pub descriptors: usize,
+    /// Bytes of the blocks whose descriptors are kept: their node keeps as much.
+    pub bytes: ByteSize,
+}
+
+/// Which cached bytes are compared with their checksum by the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verify {
+    /// Those that came through a socket. A node on this host passes what it has verified.
+    #[default]
+    Sockets,
+    /// All, so that no descriptors are asked for.
+    Always,
+}
+
 /// Settings of readers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -93,6 +120,8 @@ pub struct ReadConfig {
     pub node_timeout: Duration,
     /// Ask block nodes at all.
     pub cache: bool,
+    /// What is compared with its checksum.
+    pub verify: Verify,
 }
 
 /// Settings of writers.
@@ -127,9 +156,20 @@ impl Default for ClientConfig {
             late_request: Duration::ZERO,
             pending_wait: Duration::from_secs(90),
             transport: Transport::default(),
+            local: LocalConfig::default(),
             read: ReadConfig::default(),
             write: WriteConfig::default(),
             sync: SyncConfig::default(),
+        }
+    }
+}
+
+impl Default for LocalConfig {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            descriptors: 256,
+            bytes: ByteSize::gib(1),
         }
     }
 }
@@ -147,6 +187,7 @@ impl Default for ReadConfig {
             fill_linger: Duration::from_secs(5),
             node_timeout: Duration::from_secs(2),
             cache: true,
+            verify: Verify::default(),
         }
     }
 }
@@ -169,6 +210,9 @@ impl Default for SyncConfig {
         }
     }
 }
+
+/// Most descriptors that are kept: looking for the oldest goes through all of them.
+const MOST_DESCRIPTORS: usize = 4096;
 
 /// A config that was checked; what the builder takes.
 #[derive(Debug, Clone, PartialEq)]
@@ -204,6 +248,9 @@ impl ClientConfig {
         }
         if self.read.parallel == 0 || self.write.parallel == 0 || self.sync.parallel == 0 {
             return refuse("read.parallel, write.parallel and sync.parallel must be at least 1");
+        }
+        if self.local.descriptors > MOST_DESCRIPTORS {
+            return refuse("local.descriptors must be at most 4096");
         }
         if self.write.buffer < self.write.part {
             return refuse("write.buffer must hold at least one write.part");

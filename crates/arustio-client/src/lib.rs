@@ -22,7 +22,8 @@
 //! fs.close().await
 //! # }
 //! ```
-#![forbid(unsafe_code)]
+// `block::local::map` maps memory, and nothing else does.
+#![deny(unsafe_code)]
 
 pub mod admin;
 pub mod block;
@@ -49,7 +50,7 @@ pub mod write;
 pub use arustio_types as types;
 pub use arustio_types::{ByteSize, ErrorKind, FsPath};
 pub use builder::{Builder, Notice, connect};
-pub use config::{ClientConfig, Transport};
+pub use config::{ClientConfig, Transport, Verify};
 pub use error::{FsError, Result};
 pub use filesystem::ArustioFileSystem;
 pub use fs::{

@@ -31,7 +31,7 @@ use tokio::sync::watch;
 use crate::blocks::{Budget, Identity};
 use crate::config::{CheckedServer, Role, ServerConfig};
 use crate::data::socket::{self, Socket};
-use crate::data::{self, Endpoint, Listeners};
+use crate::data::{self, Endpoint, Lending, Listeners};
 use crate::data_dir::DataDir;
 pub use crate::engines::Engine;
 use crate::error::ServerError;
@@ -336,6 +336,7 @@ impl Server {
             }),
             receiving: blocks.receiving.clone(),
             sending: blocks.sending.clone(),
+            lending: Lending::default(),
             config: self.settings.frames.clone(),
             metrics: self.metrics.clone(),
         }
@@ -575,7 +576,7 @@ async fn listen_for_frames(
     let tcp = listen(address, "block frames", "--frames-listen").await?;
     let path = checked.settings.frames.socket.clone();
     let path = path.unwrap_or_else(|| data.path().join(socket::NAME));
-    let unix = Socket::bind(&path)?;
+    let unix = Socket::bind(&path, checked.settings.frames.pass)?;
     Ok(Some(Listeners { tcp, unix }))
 }
 
@@ -592,17 +593,11 @@ fn ways(
     let socket = unix.and_then(|unix| unix.path().to_str().map(str::to_owned));
     DataEndpoints {
         frames: Some(checked.advertised_frames(listening)),
-        host: socket.as_ref().and_then(|_| running_system()),
+        host: socket
+            .as_ref()
+            .and_then(|_| arustio_client::block::local::running_system()),
         socket,
     }
-}
-
-/// Names this start of this machine's kernel: two processes with the same name for it can
-/// share a socket, if they see the same files.
-fn running_system() -> Option<String> {
-    let name = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
-    let name = name.trim();
-    (!name.is_empty() && name.len() <= 64).then(|| name.to_owned())
 }
 
 async fn listen(

@@ -188,6 +188,19 @@ impl Default for GrpcConfig {
     }
 }
 
+/// Who is passed descriptors of blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Passing {
+    /// Nobody: all bytes go through sockets.
+    Nobody,
+    /// The user that the server runs as, and root.
+    #[default]
+    SameUser,
+    /// Every user of this host: the socket is open to all of them.
+    Anyone,
+}
+
 /// The framed protocol for block bytes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -201,6 +214,11 @@ pub struct FramesConfig {
     pub advertise: Option<String>,
     /// The UNIX socket for clients on this host. Unset: `block.sock` in the data folder.
     pub socket: Option<PathBuf>,
+    /// Who is passed descriptors of blocks over the UNIX socket.
+    pub pass: Passing,
+    /// Descriptors that one connection has at a time; who wants more reads through the
+    /// socket. A client keeps 256 unless told otherwise.
+    pub passes_per_connection: usize,
     /// Connections at a time; more are told to come back.
     pub connections: usize,
     /// Requests of one connection that are worked on at a time; more wait.
@@ -222,6 +240,8 @@ impl Default for FramesConfig {
             listen: None,
             advertise: None,
             socket: None,
+            pass: Passing::default(),
+            passes_per_connection: 512,
             connections: 1024,
             concurrency_per_connection: 64,
             window: ByteSize::mib(16),

@@ -9,14 +9,16 @@
 //! - [`socket`]: the UNIX socket in the data folder.
 //! - `connection`: greeting, reading, and how it ends.
 //! - `request`: from a header to an answer.
+//! - `pass`: who gets descriptors, and what is kept for them.
 //!
 //! # Not here yet
-//! Leases of clients that fill (`Fill`) and passing of descriptors (`Pass`) are answered
-//! with `Unsupported`. Who asks is not checked, as everywhere in this release. Bytes of
-//! the disk tier are read and sent, not sent with `sendfile`: what the store lends of a
-//! file has no checksum for the client to compare.
+//! Leases of clients that fill (`Fill`) are answered with `Unsupported`. Who asks for bytes
+//! is not checked, as everywhere in this release. Bytes of the disk tier are read and sent,
+//! not sent with `sendfile`: what the store lends of a file has a checksum only for whole
+//! chunks, and a client compares every byte that comes through a socket.
 
 mod connection;
+mod pass;
 mod request;
 pub(crate) mod socket;
 
@@ -39,6 +41,8 @@ use tokio_util::task::TaskTracker;
 use crate::blocks::{Budget, Identity};
 use crate::config::FramesConfig;
 use crate::metrics::Metrics;
+pub(crate) use pass::Lending;
+use pass::{Holds, may_have};
 use socket::Socket;
 
 /// After the system refused a connection, for lack of descriptors for example.
@@ -56,6 +60,7 @@ pub(crate) struct Endpoint {
     pub(crate) cluster: Cluster,
     pub(crate) receiving: Budget,
     pub(crate) sending: Budget,
+    pub(crate) lending: Lending,
     pub(crate) config: FramesConfig,
     pub(crate) metrics: Metrics,
 }
@@ -140,16 +145,42 @@ fn welcome(
                 net::spare_loopback(&stream);
                 let (read, write) = stream.into_split();
                 let write = WriteHalf::Tcp(write);
-                connection::serve(endpoint, read, write, &peer.to_string(), stop).await;
+                let peer = Peer {
+                    name: peer.to_string(),
+                    holds: None,
+                };
+                connection::serve(endpoint, read, write, peer, stop).await;
             }
             Stream::Unix(stream) => {
+                let peer = Peer::neighbour(&stream, &endpoint.config);
                 let (read, write) = stream.into_split();
                 let write = WriteHalf::Unix(write);
-                connection::serve(endpoint, read, write, "this host", stop).await;
+                connection::serve(endpoint, read, write, peer, stop).await;
             }
         }
         drop(place);
     });
+}
+
+/// Who is at the other end.
+struct Peer {
+    name: String,
+    /// What is kept for it; `None` for one that gets no descriptors.
+    holds: Option<Arc<Holds>>,
+}
+
+impl Peer {
+    /// Somebody on this host, whose user the system tells.
+    fn neighbour(stream: &UnixStream, config: &FramesConfig) -> Self {
+        let uid = stream.peer_cred().ok().map(|peer| peer.uid());
+        let own = rustix::process::geteuid().as_raw();
+        let may = may_have(config.pass, uid, own);
+        let user = uid.map_or_else(|| "unknown".to_owned(), |uid| uid.to_string());
+        Self {
+            name: format!("this host, user {user}"),
+            holds: may.then(|| Arc::new(Holds::new(config.passes_per_connection))),
+        }
+    }
 }
 
 /// One frame, as far as it is taken at once.

@@ -9,6 +9,7 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use arustio_types::Classify as _;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -55,6 +56,7 @@ fn start(args: &Args) -> Result<ExitCode, ServerError> {
     if let Some(Command::Metadata { verb }) = &args.command {
         return offline::run(verb, &checked.data_dir);
     }
+    raise_descriptors();
     let runtime = Runtime::new().map_err(|error| ServerError::Start {
         action: "start the threads of the runtime",
         reason: error.to_string(),
@@ -63,6 +65,18 @@ fn start(args: &Args) -> Result<ExitCode, ServerError> {
     // What still runs is either done or may be repeated; waiting for it is over.
     runtime.shutdown_background();
     code
+}
+
+/// Takes as many descriptors as the process may have: a block in memory is one.
+fn raise_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::info!("the limit of descriptors stays as it is: {error}");
+    }
 }
 
 async fn serve(checked: CheckedServer) -> Result<ExitCode, ServerError> {

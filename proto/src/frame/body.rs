@@ -1,8 +1,9 @@
-//! Payloads that are more than plain bytes: `Hello`, lists of `Stat`, texts, versions.
+//! Payloads that are more than plain bytes: `Hello`, lists of `Stat`, the checksum of a
+//! `Pass`, texts, versions.
 
 use std::fmt;
 
-use arustio_types::{BlockSize, ClusterId, ContentId, Incarnation, NodeId};
+use arustio_types::{BlockSize, Checksum, ClusterId, ContentId, Incarnation, NodeId};
 
 use super::{FrameError, MAX_EXTENTS, MAX_TEXT, MAX_TOKEN, OLDEST, VERSION};
 
@@ -14,6 +15,8 @@ pub(super) const MAX_HELLO: usize = HELLO + MAX_TOKEN;
 pub(super) const EXTENT: usize = 32;
 /// Bytes of one figure in the answer to a `Stat`.
 pub(super) const COUNT: usize = 8;
+/// Bytes in the answer to a `Pass`.
+pub(super) const PASSED: usize = 4;
 
 /// Versions that one side speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -179,6 +182,19 @@ pub fn decode_counts(bytes: &[u8]) -> Result<Vec<u64>, FrameError> {
     let count = |mut raw: &[u8]| take(&mut raw).map(u64::from_le_bytes);
     let counts = bytes.chunks(COUNT).map(count);
     counts.collect::<Option<_>>().ok_or(wrong)
+}
+
+/// The payload that comes with a descriptor: the checksum that the whole block had when it
+/// arrived at the node.
+pub fn encode_passed(checksum: Checksum) -> Vec<u8> {
+    checksum.0.to_le_bytes().to_vec()
+}
+
+/// The checksum that came with a descriptor.
+pub fn decode_passed(bytes: &[u8]) -> Result<Checksum, FrameError> {
+    let sum = <[u8; PASSED]>::try_from(bytes);
+    let sum = sum.map_err(|_| FrameError::Body("checksum of a block"))?;
+    Ok(Checksum(u32::from_le_bytes(sum)))
 }
 
 /// One line about an answer, cut to what fits.

@@ -32,16 +32,22 @@ pub enum Operation {
     /// Forget blocks: one, those of a content ([`Flags::OF_CONTENT`]), or those of a mount
     /// ([`Flags::OF_MOUNT`]).
     Remove,
-    /// The descriptor of a block; reserved.
+    /// The descriptor of a whole block, read-only, over a UNIX socket. The answer says where
+    /// in the file the block begins (`offset`) and how long it is (`length`), its payload
+    /// is the block's checksum, and with its first byte comes the descriptor. The block is
+    /// kept until it is released or the connection ends.
     Pass,
     /// A sign of life.
     #[default]
     Ping,
+    /// Gives back what a `Pass` was answered with; `offset` is the id of that request. The
+    /// answer says in `length` how many there were: 1 or 0.
+    Release,
 }
 
 impl Operation {
     /// All of them, in the order of their codes.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Hello,
         Self::Read,
         Self::Write,
@@ -50,6 +56,7 @@ impl Operation {
         Self::Remove,
         Self::Pass,
         Self::Ping,
+        Self::Release,
     ];
 
     /// The number on the wire.
@@ -63,6 +70,7 @@ impl Operation {
             Self::Remove => 6,
             Self::Pass => 7,
             Self::Ping => 8,
+            Self::Release => 9,
         }
     }
 
@@ -84,6 +92,7 @@ impl Operation {
             Self::Remove => "frame_remove",
             Self::Pass => "frame_pass",
             Self::Ping => "frame_ping",
+            Self::Release => "frame_release",
         }
     }
 
@@ -93,7 +102,7 @@ impl Operation {
             Self::Hello => body::MAX_HELLO,
             Self::Write | Self::Fill => MAX_PAYLOAD as usize,
             Self::Stat => MAX_EXTENTS * body::EXTENT,
-            Self::Read | Self::Remove | Self::Pass | Self::Ping => 0,
+            Self::Read | Self::Remove | Self::Pass | Self::Ping | Self::Release => 0,
         }
     }
 
@@ -103,7 +112,8 @@ impl Operation {
             Self::Hello => body::MAX_HELLO,
             Self::Read => MAX_PAYLOAD as usize,
             Self::Stat => MAX_EXTENTS * body::COUNT,
-            Self::Write | Self::Fill | Self::Remove | Self::Pass | Self::Ping => 0,
+            Self::Pass => body::PASSED,
+            Self::Write | Self::Fill | Self::Remove | Self::Ping | Self::Release => 0,
         }
     }
 }
@@ -251,9 +261,11 @@ pub struct Header {
     pub mount: MountId,
     /// Epoch of the sender's view of the cluster; 0 where it has none.
     pub epoch: u64,
-    /// Where in the block the bytes begin.
+    /// Where in the block the bytes begin; of an answer to `Pass`, where in the file; of a
+    /// `Release`, the id of the `Pass` that is given back.
     pub offset: u64,
-    /// How many bytes are asked for; of an answer to `Remove`, how many blocks went.
+    /// How many bytes are asked for, or are in a file; of an answer to `Remove`, how many
+    /// blocks went, to `Release`, how many descriptors were given back.
     pub length: u64,
     /// Bytes in this block of its content; 0 where it is not known.
     pub block_length: u32,

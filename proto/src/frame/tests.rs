@@ -6,7 +6,7 @@
 //! damaged, with a checksum that fits, so that it gets past the first comparison.
 
 use arustio_types::{
-    BlockKey, BlockSize, ClusterId, ContentId, ErrorKind, Incarnation, MountId, NodeId,
+    BlockKey, BlockSize, Checksum, ClusterId, ContentId, ErrorKind, Incarnation, MountId, NodeId,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -15,6 +15,7 @@ use proptest::sample::select;
 use super::body::{self, Extent, Hello, Versions};
 use super::*;
 
+const SUM: Checksum = Checksum(0x0102_0304);
 const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/frame-1.txt");
 
 fn key() -> BlockKey {
@@ -91,6 +92,16 @@ fn samples() -> Vec<(&'static str, Vec<u8>)> {
         request: 48,
     };
     let (unknown, words) = unknown.answer().unwrap();
+    let passed = Header {
+        offset: 4096,
+        length: 4 << 20,
+        block_length: 4 << 20,
+        ..Header::answer(Operation::Pass, 47, Status::Ok).of(&key())
+    };
+    let release = Header {
+        offset: 47,
+        ..Header::request(Operation::Release, 48)
+    };
     vec![
         (
             "hello",
@@ -131,6 +142,8 @@ fn samples() -> Vec<(&'static str, Vec<u8>)> {
             "pass",
             frame(Header::request(Operation::Pass, 47).of(&key()), b""),
         ),
+        ("pass.passed", frame(passed, &body::encode_passed(SUM))),
+        ("release", frame(release, b"")),
         (
             "failed",
             frame(Header::answer(Operation::Stat, 47, failed), b"why"),
@@ -195,6 +208,8 @@ fn samples_are_read_as_what_they_were() {
         body::decode_counts(&body("stat.counts")),
         Ok(vec![1, 1 << 40])
     );
+    assert_eq!(body::decode_passed(&body("pass.passed")), Ok(SUM));
+    assert!(body::decode_passed(b"abcde").is_err());
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! What the machine offers: memory that this process may use, free space of a disk.
+//! What the machine offers: memory and descriptors that this process may use, free space
+//! of a disk.
 //!
 //! Memory is what the kernel has, cut by the limits of the control groups (version 1
 //! and 2) that the process is in, since in a container the first number is a lie.
@@ -8,6 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use arustio_types::ByteSize;
+use rustix::process::{Resource, getrlimit};
 
 use crate::disk::remembered_capacity;
 use crate::error::BlockError;
@@ -21,6 +23,8 @@ pub struct Machine {
     pub disk_free: ByteSize,
     /// Capacity of the disk tier in an earlier run.
     pub disk_before: Option<ByteSize>,
+    /// Descriptors that this process may have.
+    pub descriptors: u64,
 }
 
 impl Machine {
@@ -32,6 +36,8 @@ impl Machine {
             memory: available_memory().map_err(failed("the memory of this machine"))?,
             disk_free: free_space(dir).map_err(failed("the free space for the cache"))?,
             disk_before: remembered_capacity(dir),
+            // No limit is no number.
+            descriptors: getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX),
         })
     }
 }

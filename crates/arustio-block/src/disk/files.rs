@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use arustio_types::BlockKey;
+use arustio_types::{BlockKey, Checksum};
 use bytes::Bytes;
 
 use super::backend::{DiskBackend, DiskFile};
@@ -22,7 +22,9 @@ use crate::config::CheckedDisk;
 use crate::error::BlockError;
 use crate::image::{Image, Run, clip};
 use crate::metrics::Counters;
-use crate::store::{Borrowed, BorrowedFile, Presence, Rejection, Removed, Selector, WriteOutcome};
+use crate::store::{
+    Borrowed, BorrowedFile, Presence, Rejection, Removed, Selector, Tier, WriteOutcome,
+};
 
 #[derive(Debug)]
 pub(crate) struct Files {
@@ -497,13 +499,22 @@ impl Files {
             file,
             offset: stretch.offset + into,
             range: range.clone(),
-            _hold: Box::new(hold),
+            checksum: whole_sum(&header, &chunks, range),
+            tier: Tier::Disk,
+            hold: Box::new(hold),
         })))
     }
 
     pub(crate) fn presence(&self, key: BlockKey) -> Option<Presence> {
         self.find(key).map(|entry| entry.presence())
     }
+}
+
+/// The checksum of a range, where it is one of whole chunks.
+fn whole_sum(header: &Header, chunks: &Range<u32>, range: &Range<u64>) -> Option<Checksum> {
+    let whole = chunk::bytes_of(chunks, header.block_len) == *range;
+    let sum = || chunk::combine(&header.sums_of(chunks), range.end - range.start);
+    whole.then(|| Checksum(sum()))
 }
 
 /// Keeps a file from being evicted.

@@ -289,6 +289,8 @@ impl Catalog {
         let entry = index.blocks.get(&key).copied();
         if let Some(entry) = entry.filter(|entry| entry.generation == generation) {
             index.policy.unpin(entry.slot);
+            // It was in use until now.
+            index.policy.touch(entry.slot);
         }
     }
 

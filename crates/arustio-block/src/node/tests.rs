@@ -50,6 +50,7 @@ fn node(store: Arc<dyn BlockStore>, source: &Arc<Counting>) -> Arc<BlockNode> {
         memory: ByteSize(0),
         disk_free: ByteSize(0),
         disk_before: None,
+        descriptors: 1024,
     };
     let checked = config.validate(&machine).unwrap();
     let source = Arc::clone(source) as Arc<dyn BlockSource>;

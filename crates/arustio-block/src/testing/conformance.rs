@@ -49,6 +49,7 @@ where
         takes_concurrent_writes(make().await).await;
         stays_within_its_capacity(&*make().await).await;
         never_evicts_what_is_pinned(&*make().await).await;
+        keeps_what_is_borrowed(&*make().await).await;
     }
 }
 
@@ -332,6 +333,39 @@ async fn never_evicts_what_is_pinned(store: &dyn BlockStore) {
     assert!(store.unpin(key(0)).await.expect("unpinning does not fail"));
     let left: u64 = store.usage().iter().map(|usage| usage.pinned).sum();
     assert_eq!(left, 0, "no pin is left");
+}
+
+async fn keeps_what_is_borrowed(store: &dyn BlockStore) {
+    store_block(store, key(0)).await;
+    let borrow = |range| async {
+        let borrowed = store.borrow(key(0), range).await;
+        borrowed.expect("borrowing does not fail")
+    };
+    let first = borrow(3..LEN - 3).await.expect("it is there");
+    let second = borrow(0..LEN).await.expect("it is there");
+    if let Borrowed::File(file) = &second {
+        let sum = checksum(&bytes(key(0), 0..LEN));
+        assert_eq!(file.checksum, Some(sum), "of what arrived");
+        let truncated = file.file.set_len(0);
+        assert!(truncated.is_err(), "what is borrowed can only be read");
+    }
+    drop(second);
+    for index in 1..400 {
+        put(store, write(key(index), 0..LEN)).await;
+        for usage in store.usage() {
+            assert!(usage.used <= usage.capacity, "{usage:?}");
+        }
+    }
+    if let Borrowed::File(_) = &first {
+        assert!(read(store, key(0), 0..LEN).await.covers(&(0..LEN)));
+        let again = borrow(3..LEN - 3).await;
+        check_borrowed(again.expect("what is borrowed is not evicted"));
+    }
+    let removed = store.remove(Selector::Block(key(0))).await;
+    removed.expect("removing does not fail");
+    check_borrowed(first);
+    let left: u64 = store.usage().iter().map(|usage| usage.pinned).sum();
+    assert_eq!(left, 0, "what was returned is not kept");
 }
 
 async fn durability_is_promised_or_refused(store: &dyn BlockStore, promises: Promises) {

@@ -7,13 +7,17 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::chunk::CHUNK;
+use crate::config::CheckedConfig;
 use crate::testing::conformance::{self, Promises};
-use crate::testing::{FaultyDisk, MemDisk, Seed, config, content_bytes, small_key};
+use crate::testing::{FaultyDisk, MemDisk, Seed, config, content_bytes, heap_config, small_key};
 
 const LEN: u64 = 2 * CHUNK;
 
 async fn store(disk: impl crate::DiskBackend + 'static, memory: u64) -> TieredStore {
-    let config = config(memory, 4 << 20);
+    store_of(disk, config(memory, 4 << 20)).await
+}
+
+async fn store_of(disk: impl crate::DiskBackend + 'static, config: CheckedConfig) -> TieredStore {
     let clock = Arc::new(SystemClock);
     let memory = MemoryTier::new(&config.memory, Arc::clone(&clock) as _);
     let disk = DiskTier::with_backend(Arc::new(disk), config.disk.unwrap(), clock);
@@ -57,6 +61,11 @@ async fn conforms() {
     };
     conformance::run(promises, || async {
         Arc::new(store(MemDisk::new(), 1 << 20).await) as Arc<dyn BlockStore>
+    })
+    .await;
+    conformance::run(promises, || async {
+        let config = heap_config(1 << 20, 4 << 20);
+        Arc::new(store_of(MemDisk::new(), config).await) as Arc<dyn BlockStore>
     })
     .await;
     conformance::run(promises, || async {

@@ -110,6 +110,8 @@ pub(crate) async fn run(
             random,
             no_cache,
             transport,
+            local,
+            no_local,
             total,
             path,
         } => {
@@ -121,6 +123,11 @@ pub(crate) async fn run(
                 total: total.as_deref().map(size).transpose()?,
                 cache: !no_cache,
                 transport: transport.map(wire),
+                local: match (local, no_local || transport.is_some()) {
+                    (true, _) => Some(true),
+                    (false, true) => Some(false),
+                    (false, false) => None,
+                },
             };
             data::read(connection, plan).await?
         }

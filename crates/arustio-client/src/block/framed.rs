@@ -11,11 +11,14 @@
 //!
 //! - [`outbox`] and [`inlet`]: the two directions of a stream, shared with the node's side.
 //! - `connection`: one connection, with the requests that wait for answers.
+//! - `catch`: descriptors that come along.
 //! - `pool`: the connections of a node, and when not to try.
 //!
-//! Leases of filling clients and passing of descriptors come later; see
+//! A node on this host also passes descriptors, over its UNIX socket; what they are good for
+//! is in [`local`](super::local). Leases of filling clients come later; see
 //! [`arustio_proto::frame`].
 
+mod catch;
 mod connection;
 pub mod inlet;
 pub mod outbox;
@@ -28,19 +31,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arustio_proto::frame::{Flags, Header, MAX_EXTENTS, Operation, Status, body};
-use arustio_types::ErrorKind;
 use arustio_types::cluster::NodeInfo;
+use arustio_types::{BlockKey, ErrorKind};
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::{
-    BlockClient, BlockError, BlockExtent, BlockPart, BlockRead, BlockSelector, BlockStored,
-    BlockWrite, GrpcBlocks,
+    BlockClient, BlockError, BlockExtent, BlockLoan, BlockPart, BlockRead, BlockSelector,
+    BlockStored, BlockWrite, GrpcBlocks,
 };
 use crate::metadata::ClusterIdentity;
-use connection::{Answer, Question};
+use connection::{Answer, Place, Question};
 use pool::{Pool, Way};
 
 /// Nodes whose connections are kept.
@@ -52,7 +55,7 @@ const MOST_NODES: usize = 256;
 pub struct FramedBlocks {
     grpc: GrpcBlocks,
     cluster: ClusterIdentity,
-    pools: Mutex<HashMap<String, Arc<Pool>>>,
+    pools: Mutex<HashMap<Place, Arc<Pool>>>,
 }
 
 /// What came of asking.
@@ -73,33 +76,45 @@ impl FramedBlocks {
         }
     }
 
-    fn pool(&self, address: &str) -> Arc<Pool> {
+    fn pool(&self, place: Place) -> Arc<Pool> {
         let mut pools = self.pools.lock();
-        if let Some(pool) = pools.get(address) {
+        if let Some(pool) = pools.get(&place) {
             return Arc::clone(pool);
         }
         if pools.len() >= MOST_NODES {
             pools.clear();
         }
-        let pool = Arc::new(Pool::new(address, self.cluster));
-        pools.insert(address.to_owned(), Arc::clone(&pool));
+        let pool = Arc::new(Pool::new(place.clone(), self.cluster));
+        pools.insert(place, Arc::clone(&pool));
         pool
     }
 
-    /// Asks once, and once more where a connection turned out to be gone: nothing that is
-    /// asked for does harm when it is done twice.
     async fn ask(
         &self,
         node: &NodeInfo,
         question: Question,
         deadline: Duration,
     ) -> Result<Asked, BlockError> {
-        let began = Instant::now();
-        let until = began + deadline;
-        let Some(address) = node.data.frames.as_deref() else {
+        let Some(address) = node.data.frames.clone() else {
             return Ok(Asked::Elsewhere(deadline));
         };
-        let pool = self.pool(address);
+        let place = Place::Tcp(address);
+        self.ask_at(place, node, question, deadline).await
+    }
+
+    /// Asks once, and once more where a connection turned out to be gone: nothing that is
+    /// asked for does harm when it is done twice.
+    async fn ask_at(
+        &self,
+        place: Place,
+        node: &NodeInfo,
+        question: Question,
+        deadline: Duration,
+    ) -> Result<Asked, BlockError> {
+        let began = Instant::now();
+        let until = began + deadline;
+        let address = place.to_string();
+        let pool = self.pool(place);
         let mut lost = None;
         for _ in 0..2 {
             let connection = match pool.connection(node.id, until).await {
@@ -111,12 +126,15 @@ impl FramedBlocks {
                 Ok(Err(gone)) => lost = Some(gone),
                 Err(_) => {
                     connection.missed(began);
-                    return Err(timeout(node, deadline));
+                    return Err(BlockError::Timeout {
+                        address,
+                        after: deadline,
+                    });
                 }
             }
         }
         Err(BlockError::Unreachable {
-            address: address.to_owned(),
+            address,
             cause: lost.unwrap_or_default(),
         })
     }
@@ -124,13 +142,6 @@ impl FramedBlocks {
 
 fn left(until: Instant) -> Duration {
     until.saturating_duration_since(Instant::now())
-}
-
-fn timeout(node: &NodeInfo, after: Duration) -> BlockError {
-    BlockError::Timeout {
-        address: address(node),
-        after,
-    }
 }
 
 fn address(node: &NodeInfo) -> String {
@@ -269,6 +280,61 @@ impl BlockClient for FramedBlocks {
             Asked::Elsewhere(left) => self.grpc.remove(node, selector, left).await,
         }
     }
+
+    async fn borrow(
+        &self,
+        node: &NodeInfo,
+        key: BlockKey,
+        deadline: Duration,
+    ) -> Result<Option<BlockLoan>, BlockError> {
+        let Some(path) = node.data.socket.clone() else {
+            return Err(refused(node, "it has no UNIX socket"));
+        };
+        let place = Place::Unix(path);
+        let question = Question::new(Header::request(Operation::Pass, 0).of(&key));
+        let answer = match self.ask_at(place, node, question, deadline).await? {
+            Asked::Answered(answer) => answer,
+            Asked::Elsewhere(_) => {
+                return Err(BlockError::Unreachable {
+                    address: node.data.socket.clone().unwrap_or_default(),
+                    cause: "its socket cannot be reached".to_owned(),
+                });
+            }
+        };
+        match answer.header.status {
+            Status::Ok => loan(node, &key, answer).map(Some),
+            Status::Miss => Ok(None),
+            _ => Err(unwanted(node, &answer)),
+        }
+    }
+}
+
+/// What a node passed, once it is sure that it can be what was asked for.
+fn loan(node: &NodeInfo, key: &BlockKey, answer: Answer) -> Result<BlockLoan, BlockError> {
+    let Answer {
+        header,
+        payload,
+        passed,
+        ..
+    } = answer;
+    let passed = passed.ok_or_else(|| refused(node, "it passed no descriptor"))?;
+    let checksum = body::decode_passed(&payload);
+    let checksum = checksum.map_err(|error| refused(node, error.to_string()))?;
+    let end = header.offset.checked_add(header.length);
+    let lies = passed.file.metadata().is_ok_and(|file| {
+        file.is_file() && end.is_some_and(|end| end <= file.len()) && header.length > 0
+    });
+    let sound = header.key() == Some(*key) && header.length <= key.size.bytes();
+    if !(lies && sound) {
+        return Err(refused(node, "it passed what is not the block"));
+    }
+    Ok(BlockLoan {
+        file: passed.file,
+        offset: header.offset,
+        length: header.length,
+        checksum,
+        _hold: Box::new(passed.hold),
+    })
 }
 
 impl FramedBlocks {

@@ -6,6 +6,7 @@
 //! once, and ends the connection; a peer that just goes away is not worth a line.
 
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use arustio_client::block::framed::inlet::{Inlet, Payload};
 use arustio_client::block::framed::outbox::{Outbox, WriteHalf};
 use arustio_proto::failure::Failure;
 use arustio_proto::frame::body::{self, Hello};
-use arustio_proto::frame::{Flags, FrameError, Header, Operation, Status};
+use arustio_proto::frame::{Flags, FrameError, HEADER, Header, Operation, Status};
 use arustio_types::{ClusterId, ErrorKind};
 use bytes::Bytes;
 use tokio::io::AsyncRead;
@@ -23,8 +24,9 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::Endpoint;
+use super::pass::Holds;
 use super::request::{self, Reply};
+use super::{Endpoint, Peer};
 use crate::blocks::Budget;
 
 /// How long a peer may take to say who it is.
@@ -53,7 +55,7 @@ pub(super) async fn serve<R: AsyncRead + Unpin + Send>(
     endpoint: Arc<Endpoint>,
     read: R,
     write: WriteHalf,
-    peer: &str,
+    peer: Peer,
     stop: CancellationToken,
 ) {
     let outbox = Arc::new(Outbox::new(write));
@@ -66,7 +68,9 @@ pub(super) async fn serve<R: AsyncRead + Unpin + Send>(
         inlet: Inlet::new(read),
         outbox,
         work: JoinSet::new(),
+        holds: peer.holds,
     };
+    let peer = &peer.name;
     match connection.live(&stop).await {
         Ok(()) => tracing::debug!(peer, "a connection of frames ended"),
         Err(Trouble::Gone(error)) => tracing::debug!(peer, "a peer of frames is gone: {error}"),
@@ -84,6 +88,8 @@ struct Connection<R> {
     permits: Arc<Semaphore>,
     /// Bytes of reads from disk that are worked on or wait to be sent.
     share: Budget,
+    /// Descriptors that the peer has; `None` if it gets none.
+    holds: Option<Arc<Holds>>,
 }
 
 impl<R: AsyncRead + Unpin + Send> Connection<R> {
@@ -134,8 +140,7 @@ impl<R: AsyncRead + Unpin + Send> Connection<R> {
         if self.outbox.is_closed() {
             return Err(Trouble::Gone(io::ErrorKind::BrokenPipe.into()));
         }
-        let idle = self.endpoint.config.idle_timeout;
-        let Ok(bytes) = timeout(idle, self.inlet.header()).await else {
+        let Some(bytes) = self.header().await else {
             return Ok(None);
         };
         let Some(bytes) = bytes? else {
@@ -149,6 +154,21 @@ impl<R: AsyncRead + Unpin + Send> Connection<R> {
                     self.say(&header, words.into())?;
                 }
                 Err(error.into())
+            }
+        }
+    }
+
+    /// What comes next; `None` from a peer that is silent for too long. One that has
+    /// descriptors may be silent: it reads by itself.
+    async fn header(&mut self) -> Option<io::Result<Option<[u8; HEADER]>>> {
+        let idle = self.endpoint.config.idle_timeout;
+        let mut header = pin!(self.inlet.header());
+        loop {
+            if let Ok(bytes) = timeout(idle, &mut header).await {
+                return Some(bytes);
+            }
+            if self.holds.as_ref().is_none_or(|holds| holds.is_empty()) {
+                return None;
             }
         }
     }
@@ -220,7 +240,17 @@ impl<R: AsyncRead + Unpin + Send> Connection<R> {
                 self.say(&answer, Bytes::new())
             }
             Operation::Hello => self.hello(&header).await.map(|_| ()),
-            Operation::Fill | Operation::Pass => {
+            Operation::Pass => self.pass(header).await,
+            Operation::Release => {
+                let released = self
+                    .holds
+                    .as_ref()
+                    .map(|holds| holds.release(header.offset));
+                let mut answer = Header::answer(Operation::Release, header.request, Status::Ok);
+                answer.length = released.unwrap_or(0);
+                self.say(&answer, Bytes::new())
+            }
+            Operation::Fill => {
                 let words = "this node does not serve it yet";
                 self.unsupported(&header, words).await
             }
@@ -239,6 +269,17 @@ impl<R: AsyncRead + Unpin + Send> Connection<R> {
         let held = held.into_iter().collect();
         let endpoint = Arc::clone(&self.endpoint);
         let work = async move { request::read(&endpoint, &header, held).await };
+        self.beside(header, work).await
+    }
+
+    async fn pass(&mut self, header: Header) -> Result<(), Trouble> {
+        let Some(holds) = self.holds.clone() else {
+            let words = "descriptors are passed over the UNIX socket, to the user that the \
+                         server runs as";
+            return self.unsupported(&header, words).await;
+        };
+        let endpoint = Arc::clone(&self.endpoint);
+        let work = async move { request::pass(&endpoint, &holds, &header).await };
         self.beside(header, work).await
     }
 

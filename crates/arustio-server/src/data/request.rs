@@ -1,9 +1,11 @@
 //! From a header to an answer: look at what was asked for, ask the store, put the answer
 //! into frames. No reading and no writing of sockets here.
 
+use std::fs::File;
+use std::sync::Arc;
 use std::time::Duration;
 
-use arustio_block::{BlockWrite, Parts, Selector, WriteHint, WriteOutcome};
+use arustio_block::{BlockWrite, Borrowed, Parts, Selector, WriteHint, WriteOutcome};
 use arustio_client::block::framed::inlet::Payload;
 use arustio_client::block::framed::outbox::{Broken, Outbox};
 use arustio_proto::failure::Failure;
@@ -13,10 +15,14 @@ use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::Endpoint;
+use super::pass::{Holds, Lent};
 use crate::blocks;
 
 /// Longest time that a request is worked on, whatever its client says.
 const MOST_PATIENCE: Duration = Duration::from_secs(60);
+
+/// When to come back, for whom there is no descriptor now.
+const AGAIN: u32 = 1000;
 
 /// The frames that answer a request.
 #[derive(Debug)]
@@ -24,6 +30,8 @@ pub(super) struct Reply {
     frames: Vec<(Header, Bytes)>,
     /// Bytes that are counted until they are sent.
     held: Vec<OwnedSemaphorePermit>,
+    /// What goes with the only frame.
+    file: Option<Arc<File>>,
 }
 
 impl Reply {
@@ -31,6 +39,7 @@ impl Reply {
         Self {
             frames: vec![(header, payload)],
             held: Vec::new(),
+            file: None,
         }
     }
 
@@ -82,6 +91,7 @@ impl Reply {
         Self {
             frames: parts.parts.into_iter().enumerate().map(frame).collect(),
             held,
+            file: None,
         }
     }
 
@@ -97,12 +107,16 @@ impl Reply {
     pub(super) fn send(self, outbox: &Outbox) -> Result<(), Broken> {
         let last = self.frames.len().saturating_sub(1);
         let mut held = self.held;
+        let mut file = self.file;
         for (at, (header, payload)) in self.frames.into_iter().enumerate() {
             let held = match at == last {
                 true => std::mem::take(&mut held),
                 false => Vec::new(),
             };
-            outbox.send(&header, [payload], held)?;
+            match file.take() {
+                Some(file) => outbox.pass(&header, payload, file)?,
+                None => outbox.send(&header, [payload], held)?,
+            }
         }
         Ok(())
     }
@@ -140,6 +154,61 @@ pub(super) async fn read(
     let parts = endpoint.store.read(key, range).await;
     let parts = parts.map_err(|error| Failure::of(&error))?;
     Ok(Reply::parts(header, parts, held))
+}
+
+/// The answer to a peer that wants a descriptor: what the store lends, if it is all of the
+/// block, and kept for the peer from now on.
+pub(super) async fn pass(
+    endpoint: &Endpoint,
+    holds: &Holds,
+    header: &Header,
+) -> Result<Reply, Failure> {
+    let key = key(header)?;
+    let busy = || {
+        let mut busy = Header::answer(Operation::Pass, header.request, Status::Busy);
+        busy.millis = AGAIN;
+        Ok(Reply::one(busy, Bytes::new()))
+    };
+    let miss = || Ok(Reply::status(header, Status::Miss));
+    let Some(place) = holds.place() else {
+        return busy();
+    };
+    let there = endpoint.store.contains(key).await;
+    let there = there.map_err(|error| Failure::of(&error))?;
+    let Some(there) = there.filter(|there| there.is_complete()) else {
+        return miss();
+    };
+    let borrowed = endpoint.store.borrow(key, 0..there.block_len).await;
+    let Some(Borrowed::File(file)) = borrowed.map_err(|error| Failure::of(&error))? else {
+        return miss();
+    };
+    let Some(checksum) = file.checksum else {
+        return miss();
+    };
+    let usage = endpoint.store.usage();
+    let usage = usage.iter().find(|usage| usage.tier == file.tier);
+    let capacity = usage.map_or(0, |usage| usage.capacity);
+    let share = endpoint.lending.take(file.tier, there.block_len, capacity);
+    let Some(share) = share else {
+        return busy();
+    };
+    let payload = body::encode_passed(checksum);
+    let mut answer = Header::answer(Operation::Pass, header.request, Status::Ok).of(&key);
+    answer.offset = file.offset;
+    answer.length = there.block_len;
+    // A block has at most 256 MiB.
+    answer.block_length = there.block_len as u32;
+    let (file, hold) = file.into_parts();
+    let lent = Lent {
+        _hold: hold,
+        _share: share,
+        _place: place,
+    };
+    holds.keep(header.request, lent);
+    Ok(Reply {
+        file: Some(file),
+        ..Reply::one(answer.with(&payload), payload.into())
+    })
 }
 
 /// The most bytes that the answer to a read can have.

@@ -2,7 +2,7 @@
 //!
 //! It lies in the data folder, which this process has locked, so a file of that name is
 //! left over from a process that was killed. Only the user that the server runs as may
-//! connect.
+//! connect, unless descriptors are for anyone.
 
 use std::fs;
 use std::io;
@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use tokio::net::{UnixListener, UnixStream};
 
+use crate::config::Passing;
 use crate::error::ServerError;
 
 /// Longest path that every system takes, and then some room.
@@ -18,7 +19,9 @@ pub(crate) const LONGEST: usize = 100;
 /// Its name in the data folder.
 pub(crate) const NAME: &str = "block.sock";
 /// Read and written by its owner.
-const MODE: u32 = 0o600;
+const OURS: u32 = 0o600;
+/// Read and written by anyone.
+const ANYONES: u32 = 0o666;
 
 /// A socket that is removed when this is dropped.
 #[derive(Debug)]
@@ -29,7 +32,7 @@ pub(crate) struct Socket {
 
 impl Socket {
     /// Listens at a path. `None`, with a line in the log, where the path is too long.
-    pub(crate) fn bind(path: &Path) -> Result<Option<Self>, ServerError> {
+    pub(crate) fn bind(path: &Path, passing: Passing) -> Result<Option<Self>, ServerError> {
         if path.as_os_str().len() > LONGEST {
             tracing::info!(
                 path = %path.display(),
@@ -56,8 +59,12 @@ impl Socket {
             listener,
             path: path.to_owned(),
         };
-        fs::set_permissions(path, fs::Permissions::from_mode(MODE))
-            .map_err(failed("restrict the socket"))?;
+        let mode = match passing {
+            Passing::Anyone => ANYONES,
+            Passing::Nobody | Passing::SameUser => OURS,
+        };
+        fs::set_permissions(path, fs::Permissions::from_mode(mode))
+            .map_err(failed("set who may use the socket"))?;
         Ok(Some(socket))
     }
 

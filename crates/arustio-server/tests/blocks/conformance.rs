@@ -1,4 +1,4 @@
-//! What every `BlockClient` promises, the same for both wires.
+//! What every `BlockClient` promises, the same for both wires and without one.
 
 use std::time::Duration;
 
@@ -71,7 +71,7 @@ impl Bench<'_> {
 }
 
 #[tokio::test]
-async fn both_wires_keep_the_contract() {
+async fn both_wires_and_descriptors_keep_the_contract() {
     for (name, client) in clients() {
         let house = House::start().await;
         let bench = Bench {
@@ -245,6 +245,7 @@ async fn deadlines_are_kept_and_dropping_is_safe(bench: &Bench<'_>) {
     let address = mute.local_addr().unwrap().to_string();
     let mut node = bench.node.clone();
     node.data.frames = Some(address.clone());
+    node.data.socket = None;
     node.address = address;
     let (began, within) = (Instant::now(), Duration::from_millis(300));
     let late = bench.client.read(&node, request(), within).await;

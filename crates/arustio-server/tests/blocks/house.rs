@@ -1,9 +1,12 @@
 //! A server in this process, clients of both wires, and a peer that speaks by hand.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use arustio_client::block::framed::inlet::Inlet;
+use arustio_client::block::local::{LocalBlocks, running_system};
 use arustio_client::block::{BlockClient, BlockWrite, FramedBlocks, GrpcBlocks};
+use arustio_client::config::LocalConfig;
 use arustio_client::metadata::ClusterIdentity;
 use arustio_proto::frame::body::{self, Hello};
 use arustio_proto::frame::{HEADER, Header, Operation, Status};
@@ -48,7 +51,8 @@ impl House {
             weight: 1,
             data: DataEndpoints {
                 frames: frames.map(|frames| frames.to_string()),
-                ..DataEndpoints::default()
+                socket: Some(self.socket().to_str().unwrap().to_owned()),
+                host: running_system(),
             },
         }
     }
@@ -66,21 +70,35 @@ impl House {
         Peer::new(TcpStream::connect(address).await.unwrap())
     }
 
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.folder.path().join("block.sock")
+    }
+
     pub(crate) async fn neighbour(&self) -> Peer<UnixStream> {
-        let path = self.folder.path().join("block.sock");
-        let mut peer = Peer::new(UnixStream::connect(path).await.unwrap());
+        let mut peer = Peer::new(UnixStream::connect(self.socket()).await.unwrap());
         peer.greet().await;
         peer
     }
 }
 
-/// Both wires, by name.
-pub(crate) fn clients() -> [(&'static str, Box<dyn BlockClient>); 2] {
-    let framed = FramedBlocks::new(ClusterIdentity::default(), GrpcBlocks::new(1));
+/// Both wires, and none, by name.
+pub(crate) fn clients() -> [(&'static str, Box<dyn BlockClient>); 3] {
     [
         ("grpc", Box::new(GrpcBlocks::new(2))),
-        ("framed", Box::new(framed)),
+        ("framed", Box::new(framed())),
+        ("local", Box::new(local())),
     ]
+}
+
+pub(crate) fn framed() -> FramedBlocks {
+    FramedBlocks::new(ClusterIdentity::default(), GrpcBlocks::new(1))
+}
+
+/// Takes descriptors where it can.
+pub(crate) fn local() -> LocalBlocks {
+    // A system without a name: only the tests of this crate compare it.
+    let system = running_system().unwrap_or_default();
+    LocalBlocks::new(Box::new(framed()), system, &LocalConfig::default())
 }
 
 pub(crate) fn key(content: u128, index: u64) -> BlockKey {

@@ -1,9 +1,10 @@
-//! The block cache of a server as its clients see it, on both wires, and what the framed
-//! one does with peers that misbehave.
+//! The block cache of a server as its clients see it, on both wires and by descriptors,
+//! and what the framed one does with peers that misbehave.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod conformance;
 mod hostile;
 mod house;
+mod pass;
 mod versions;

@@ -71,6 +71,7 @@ async fn what_comes_later_is_refused_and_the_connection_goes_on() {
     let mut peer = house.peer().await;
     let payload = vec![1; 100_000];
     let fill = Header::request(Operation::Fill, 0).of(&key(1, 0));
+    // No descriptor can travel over TCP.
     let pass = Header::request(Operation::Pass, 0).of(&key(1, 0));
     for request in [(fill.with(&payload), payload), (pass, Vec::new())] {
         let (answer, _) = peer.ask(request).await.unwrap();

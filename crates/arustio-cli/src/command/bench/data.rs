@@ -31,17 +31,21 @@ pub(super) struct ReadPlan {
     pub(super) cache: bool,
     /// Another wire than the configured one.
     pub(super) transport: Option<Transport>,
+    /// Whether to take descriptors, if not as configured.
+    pub(super) local: Option<bool>,
 }
 
 /// Reads one file by several readers, each with a handle of its own.
 pub(super) async fn read(connection: &Connection, plan: ReadPlan) -> Result<Measured, FsError> {
     let other;
-    let fs: &dyn FileSystem = if plan.cache && plan.transport.is_none() {
+    let configured = plan.transport.is_none() && plan.local.is_none();
+    let fs: &dyn FileSystem = if plan.cache && configured {
         connection.fs()
     } else {
         let change = |config: &mut ClientConfig| {
             config.read.cache = plan.cache;
             config.transport = plan.transport.unwrap_or(config.transport);
+            config.local.enabled = plan.local.unwrap_or(config.local.enabled);
         };
         other = connection.another(change).await?;
         &other
@@ -74,6 +78,7 @@ pub(super) async fn read(connection: &Connection, plan: ReadPlan) -> Result<Meas
         "random": plan.random,
         "cache": plan.cache,
         "transport": plan.transport.unwrap_or(connection.config().transport).name(),
+        "local": plan.local.unwrap_or(connection.config().local.enabled),
         "cache_bytes": read.iter().map(|s| s.cache_bytes).sum::<u64>(),
         "ufs_bytes": read.iter().map(|s| s.ufs_bytes).sum::<u64>(),
         "ufs_requests": read.iter().map(|s| s.ufs_requests).sum::<u64>(),

@@ -4,13 +4,16 @@
 //! id, compares what is announced with what was asked for, and only then makes room for
 //! it. A caller that is dropped takes its entry away; an answer that comes later is read
 //! past. Anything that no node of ours would send ends the connection, and everybody who
-//! waits on it is told.
+//! waits on it is told. A descriptor that came is given back when it is dropped, whether
+//! somebody waited for it or not.
 
 use std::collections::HashMap;
+use std::fmt;
+use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use arustio_proto::frame::body::{Hello, Versions};
@@ -19,10 +22,12 @@ use arustio_types::NodeId;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::io::AsyncRead;
+use tokio::net::UnixStream;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::catch::{Catching, Caught};
 use super::inlet::Inlet;
 use super::outbox::{Outbox, WriteHalf};
 use crate::block::BlockPart;
@@ -33,6 +38,23 @@ use crate::net;
 const STALL: Duration = Duration::from_secs(10);
 /// Bytes that wait to be sent on one connection before callers wait.
 const WINDOW: usize = 16 << 20;
+
+/// Where a node is spoken to in frames.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Place {
+    /// `host:port`.
+    Tcp(String),
+    /// The path of a UNIX socket on this host.
+    Unix(String),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(place) | Self::Unix(place) => f.write_str(place),
+        }
+    }
+}
 
 /// What is asked.
 #[derive(Debug, Clone)]
@@ -64,6 +86,31 @@ pub(super) struct Answer {
     pub(super) payload: Bytes,
     /// Bytes did not match their checksum; there are no parts then.
     pub(super) damaged: bool,
+    /// Of a `Pass`.
+    pub(super) passed: Option<Passed>,
+}
+
+/// A descriptor that a node passed, given back on drop.
+#[derive(Debug)]
+pub(super) struct Passed {
+    pub(super) file: File,
+    pub(super) hold: Hold,
+}
+
+/// What a node keeps for us until this is dropped.
+#[derive(Debug)]
+pub(super) struct Hold {
+    shared: Weak<Shared>,
+    request: u64,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        // A node that was lost has let go by itself.
+        if let Some(shared) = self.shared.upgrade() {
+            shared.release(self.request);
+        }
+    }
 }
 
 /// Why a connection cannot be made.
@@ -85,7 +132,6 @@ impl From<io::Error> for NoConnection {
 #[derive(Debug)]
 pub(super) struct Connection {
     shared: Arc<Shared>,
-    next: AtomicU64,
     _reader: AbortOnDropHandle<()>,
     _writer: AbortOnDropHandle<()>,
 }
@@ -93,6 +139,10 @@ pub(super) struct Connection {
 #[derive(Debug)]
 struct Shared {
     outbox: Outbox,
+    /// The id of the next request.
+    next: AtomicU64,
+    /// Descriptors that came before their frames were looked at.
+    caught: Caught,
     opened: Instant,
     /// When something last came, in milliseconds since it was opened.
     heard: AtomicU64,
@@ -119,14 +169,35 @@ struct Entry {
 impl Connection {
     /// Connects and greets. Safe to drop.
     pub(super) async fn open(
-        address: &str,
+        place: &Place,
         node: NodeId,
         cluster: ClusterIdentity,
     ) -> Result<Self, NoConnection> {
-        let stream = net::connect(address).await?;
-        let (read, write) = stream.into_split();
+        let caught = Caught::default();
+        match place {
+            Place::Tcp(address) => {
+                let (read, write) = net::connect(address).await?.into_split();
+                Self::greeted(read, WriteHalf::Tcp(write), caught, node, cluster).await
+            }
+            Place::Unix(path) => {
+                let (read, write) = UnixStream::connect(path).await?.into_split();
+                let read = Catching::new(read, caught.clone());
+                Self::greeted(read, WriteHalf::Unix(write), caught, node, cluster).await
+            }
+        }
+    }
+
+    async fn greeted<R: AsyncRead + Unpin + Send + 'static>(
+        read: R,
+        write: WriteHalf,
+        caught: Caught,
+        node: NodeId,
+        cluster: ClusterIdentity,
+    ) -> Result<Self, NoConnection> {
         let shared = Arc::new(Shared {
-            outbox: Outbox::new(WriteHalf::Tcp(write)),
+            outbox: Outbox::new(write),
+            next: AtomicU64::new(1),
+            caught,
             opened: Instant::now(),
             heard: AtomicU64::new(0),
             waiting: Mutex::default(),
@@ -146,7 +217,6 @@ impl Connection {
         });
         Ok(Self {
             shared,
-            next: AtomicU64::new(1),
             _reader: AbortOnDropHandle::new(reader),
             _writer: writer,
         })
@@ -169,7 +239,7 @@ impl Connection {
     pub(super) async fn ask(&self, question: &Question, until: Instant) -> Result<Answer, String> {
         let shared = &self.shared;
         shared.outbox.room(WINDOW).await;
-        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let id = shared.next.fetch_add(1, Ordering::Relaxed);
         let (entry, answered) = Entry::new(question);
         let _ticket = shared.enter(id, entry)?;
         let left = until.saturating_duration_since(Instant::now());
@@ -283,10 +353,40 @@ impl Shared {
         self.outbox.close();
     }
 
-    async fn read<R: AsyncRead + Unpin>(&self, inlet: &mut Inlet<R>) -> io::Result<()> {
+    /// Tells the node that a descriptor is not needed any more. Nobody waits for the answer.
+    fn release(&self, request: u64) {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let header = Header {
+            offset: request,
+            ..Header::request(Operation::Release, id)
+        };
+        if self.outbox.send(&header, [], Vec::new()).is_err() {
+            self.end("the connection is closed");
+        }
+    }
+
+    /// The descriptor that came with an answer, where one has to.
+    fn passed(self: &Arc<Self>, header: &Header) -> io::Result<Option<Passed>> {
+        if header.operation != Operation::Pass || header.status != Status::Ok {
+            return Ok(None);
+        }
+        let fd = self.caught.take();
+        let fd = fd.ok_or_else(|| io::Error::other("it passed no descriptor"))?;
+        let hold = Hold {
+            shared: Arc::downgrade(self),
+            request: header.request,
+        };
+        Ok(Some(Passed {
+            file: File::from(fd),
+            hold,
+        }))
+    }
+
+    async fn read<R: AsyncRead + Unpin>(self: &Arc<Self>, inlet: &mut Inlet<R>) -> io::Result<()> {
         while let Some(bytes) = inlet.header().await? {
             self.heard();
             let header = Header::decode(&bytes).map_err(io::Error::other)?;
+            let passed = self.passed(&header)?;
             match self.usage(&header)? {
                 Use::Nothing => inlet.skip(&header).await?,
                 usage => {
@@ -294,7 +394,7 @@ impl Shared {
                     let matches = payload.crc32c == header.payload_crc32c;
                     match usage {
                         Use::Part => self.part(&header, payload.bytes, matches),
-                        _ if matches => self.whole(header, payload.bytes),
+                        _ if matches => self.whole(header, payload.bytes, passed),
                         _ => return Err(io::Error::other("its answer is damaged")),
                     }
                 }
@@ -340,26 +440,27 @@ impl Shared {
             return;
         }
         if let Some(entry) = waiting.entries.remove(&header.request) {
-            entry.deliver(*header, Bytes::new());
+            entry.deliver(*header, Bytes::new(), None);
         }
     }
 
-    fn whole(&self, header: Header, payload: Bytes) {
+    fn whole(&self, header: Header, payload: Bytes, passed: Option<Passed>) {
         let entry = self.waiting.lock().entries.remove(&header.request);
         if let Some(entry) = entry {
-            entry.deliver(header, payload);
+            entry.deliver(header, payload, passed);
         }
     }
 }
 
 impl Entry {
-    fn deliver(self, header: Header, payload: Bytes) {
+    fn deliver(self, header: Header, payload: Bytes, passed: Option<Passed>) {
         // Nobody may be waiting any more.
         let _ = self.answer.send(Answer {
             header,
             parts: self.parts,
             payload,
             damaged: self.damaged,
+            passed,
         });
     }
 }

@@ -3,18 +3,23 @@
 //! Whoever has a frame writes it at once as far as the socket takes it; the rest waits,
 //! and [`Outbox::run`] sends it on. Nothing is awaited between the bytes of a frame, so a
 //! caller that is dropped leaves no half frame behind, and a small answer costs no switch
-//! of tasks. Bytes are never copied on the way. One short lock, held while a frame is
+//! of tasks. Bytes are never copied on the way. A frame may carry a descriptor, with its
+//! first byte. One short lock, held while a frame is
 //! handed to the system, never across an await.
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use arustio_proto::frame::Header;
 use bytes::{Buf as _, Bytes};
 use parking_lot::Mutex;
-use rustix::net::Shutdown;
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, Shutdown};
+use tokio::io::Interest;
 use tokio::net::{tcp, unix};
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 
@@ -36,6 +41,28 @@ impl WriteHalf {
             Self::Tcp(half) => half.try_write_vectored(slices),
             Self::Unix(half) => half.try_write_vectored(slices),
         }
+    }
+
+    /// The same with a descriptor, which goes with the first byte.
+    fn try_pass(&self, slices: &[IoSlice<'_>], file: &File) -> io::Result<usize> {
+        let Self::Unix(half) = self else {
+            return Err(io::ErrorKind::Unsupported.into());
+        };
+        let files = [file.as_fd()];
+        half.as_ref().try_io(Interest::WRITABLE, || {
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+            let mut control = SendAncillaryBuffer::new(&mut space);
+            if !control.push(SendAncillaryMessage::ScmRights(&files)) {
+                return Err(io::ErrorKind::InvalidInput.into());
+            }
+            let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+            Ok(rustix::net::sendmsg(
+                half.as_ref(),
+                slices,
+                &mut control,
+                flags,
+            )?)
+        })
     }
 
     fn shutdown(&self, how: Shutdown) {
@@ -77,6 +104,8 @@ struct Queue {
 #[derive(Debug)]
 struct Frame {
     pieces: VecDeque<Bytes>,
+    /// Goes with the first byte, and is gone then.
+    file: Option<Arc<File>>,
     /// Given back when the frame is gone.
     _held: Vec<OwnedSemaphorePermit>,
 }
@@ -108,6 +137,24 @@ impl Outbox {
         payload: impl IntoIterator<Item = Bytes>,
         held: Vec<OwnedSemaphorePermit>,
     ) -> Result<(), Broken> {
+        self.push(header, payload, held, None)
+    }
+
+    /// The same with a descriptor, which only a UNIX socket carries.
+    ///
+    /// # Errors
+    /// When the connection is closed, which it is afterwards if it is no UNIX socket.
+    pub fn pass(&self, header: &Header, payload: Bytes, file: Arc<File>) -> Result<(), Broken> {
+        self.push(header, [payload], Vec::new(), Some(file))
+    }
+
+    fn push(
+        &self,
+        header: &Header,
+        payload: impl IntoIterator<Item = Bytes>,
+        held: Vec<OwnedSemaphorePermit>,
+        file: Option<Arc<File>>,
+    ) -> Result<(), Broken> {
         let header = Bytes::copy_from_slice(&header.encode());
         let payload = payload.into_iter().filter(|piece| !piece.is_empty());
         let pieces: VecDeque<Bytes> = std::iter::once(header).chain(payload).collect();
@@ -119,6 +166,7 @@ impl Outbox {
         queue.bytes += pieces.iter().map(Bytes::len).sum::<usize>();
         queue.frames.push_back(Frame {
             pieces,
+            file,
             _held: held,
         });
         if idle {
@@ -203,14 +251,7 @@ impl Queue {
     /// Hands over what the socket takes now.
     fn push_out(&mut self, half: &WriteHalf) {
         while !self.frames.is_empty() {
-            let pieces = self.frames.iter().flat_map(|frame| &frame.pieces);
-            let mut slices = [IoSlice::new(&[]); MOST_SLICES];
-            let mut count = 0;
-            for (slice, piece) in slices.iter_mut().zip(pieces) {
-                *slice = IoSlice::new(piece);
-                count += 1;
-            }
-            match half.try_write(&slices[..count]) {
+            match self.hand_over(half) {
                 Ok(0) => return self.fail(),
                 Ok(written) => self.advance(written),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
@@ -218,6 +259,31 @@ impl Queue {
                 Err(_) => return self.fail(),
             }
         }
+    }
+
+    /// One call: a frame with a descriptor alone, or what comes before the next such.
+    fn hand_over(&mut self, half: &WriteHalf) -> io::Result<usize> {
+        let alone = self.frames.front().and_then(|frame| frame.file.clone());
+        let mut slices = [IoSlice::new(&[]); MOST_SLICES];
+        let frames = self.frames.iter().enumerate();
+        let together = frames.take_while(|(at, frame)| match &alone {
+            Some(_) => *at == 0,
+            None => frame.file.is_none(),
+        });
+        let pieces = together.flat_map(|(_, frame)| &frame.pieces);
+        let mut count = 0;
+        for (slice, piece) in slices.iter_mut().zip(pieces) {
+            *slice = IoSlice::new(piece);
+            count += 1;
+        }
+        let Some(file) = alone else {
+            return half.try_write(&slices[..count]);
+        };
+        let written = half.try_pass(&slices[..count], &file)?;
+        if let Some(frame) = self.frames.front_mut() {
+            frame.file = None;
+        }
+        Ok(written)
     }
 
     fn advance(&mut self, mut written: usize) {

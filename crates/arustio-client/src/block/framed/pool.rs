@@ -12,7 +12,7 @@ use arustio_types::NodeId;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::connection::{Connection, NoConnection};
+use super::connection::{Connection, NoConnection, Place};
 use crate::metadata::ClusterIdentity;
 
 /// Connections to one node: one reads and sums on one processor.
@@ -33,7 +33,7 @@ pub(super) enum Way {
 
 #[derive(Debug)]
 pub(super) struct Pool {
-    address: String,
+    place: Place,
     cluster: ClusterIdentity,
     state: Mutex<State>,
     connecting: tokio::sync::Mutex<()>,
@@ -55,9 +55,9 @@ enum Choice {
 }
 
 impl Pool {
-    pub(super) fn new(address: &str, cluster: ClusterIdentity) -> Self {
+    pub(super) fn new(place: Place, cluster: ClusterIdentity) -> Self {
         Self {
-            address: address.to_owned(),
+            place,
             cluster,
             state: Mutex::default(),
             connecting: tokio::sync::Mutex::default(),
@@ -106,7 +106,7 @@ impl Pool {
     }
 
     async fn open(&self, node: NodeId, until: Instant, other: Option<Arc<Connection>>) -> Way {
-        let opening = Connection::open(&self.address, node, self.cluster);
+        let opening = Connection::open(&self.place, node, self.cluster);
         let opened = tokio::time::timeout(patience(until), opening).await;
         let late = |_| NoConnection::Unreachable("it does not answer".to_owned());
         match opened.map_err(late).and_then(|opened| opened) {
@@ -120,8 +120,8 @@ impl Pool {
             }
             Err(why) => {
                 self.state.lock().failed(&why, Instant::now());
-                let address = &self.address;
-                tracing::debug!(address, ?why, "no frames to a block node; gRPC does it");
+                let place = &self.place;
+                tracing::debug!(%place, ?why, "no frames to a block node; gRPC does it");
                 other.map_or(Way::Grpc, Way::Frames)
             }
         }

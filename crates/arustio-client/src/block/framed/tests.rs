@@ -133,7 +133,7 @@ async fn answers_are_matched_by_their_ids_in_any_order() {
         peer
     };
     let asked = async {
-        let connected = client.pool(node.data.frames.as_deref().unwrap());
+        let connected = client.pool(Place::Tcp(node.data.frames.clone().unwrap()));
         // Both on one connection.
         connected
             .connection(node.id, Instant::now() + PATIENT)
@@ -288,7 +288,7 @@ async fn a_node_that_says_nothing_costs_the_deadline_and_its_connection() {
     let asked = async {
         let short = Duration::from_millis(200);
         // So that what the node said last, its greeting, is older than the question.
-        let pool = client.pool(node.data.frames.as_deref().unwrap());
+        let pool = client.pool(Place::Tcp(node.data.frames.clone().unwrap()));
         pool.connection(node.id, Instant::now() + PATIENT).await;
         tokio::time::sleep(Duration::from_millis(20)).await;
         let late = client.read(&node, read(0..4), short).await;

@@ -1,0 +1,316 @@
+//! Blocks of a node on this host, read without a socket.
+//!
+//! A cached block is a file descriptor of its own. A node on the same running system passes
+//! it, read-only, and from then on a read is a copy out of the page cache, or no copy at
+//! all: what lies in sealed memory is mapped, since nobody can change it any more, and what
+//! lies on a disk is read with `pread`, since a file can.
+//!
+//! Whatever stands in the way (no socket, a refusal, too many descriptors, a block that is
+//! not complete) is silent: the client beneath is asked, over frames or gRPC. Descriptors
+//! are kept by least recent use, a bounded number and a bounded number of bytes of address
+//! space. One that is here stays good for ever: the bytes of a block never change, even if
+//! its node evicts it or is replaced.
+//!
+//! - `map`: the one place that maps memory.
+//! - `shelf`: what is kept, and when not to ask; no I/O.
+//!
+//! Nothing is compared with checksums here: a node passes what it has verified. With
+//! [`Verify::Always`](crate::config::Verify::Always) this client is not used at all.
+
+mod map;
+mod shelf;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::io::{self, IoSliceMut};
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arustio_types::BlockKey;
+use arustio_types::cluster::NodeInfo;
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use parking_lot::Mutex;
+use rustix::io::ReadWriteFlags;
+use tokio::time::Instant;
+
+use super::{
+    BlockClient, BlockError, BlockExtent, BlockLoan, BlockPart, BlockRead, BlockSelector,
+    BlockStored, BlockWrite,
+};
+use crate::config::LocalConfig;
+use map::Mapping;
+use shelf::{Shelf, Turn};
+
+/// How long a node may take to pass a descriptor before it is asked for the bytes instead.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// Up to this a worker copies by itself what is in the page cache; more would hold up its
+/// other tasks for longer than handing it to a thread costs.
+const AT_ONCE: usize = 512 << 10;
+
+/// A client that reads local blocks by their descriptors, over one that does the rest.
+pub struct LocalBlocks {
+    inner: Box<dyn BlockClient>,
+    host: String,
+    shelf: Mutex<Shelf>,
+}
+
+/// A block that is at hand. Clones share it.
+#[derive(Debug, Clone)]
+enum Kept {
+    /// The whole block, mapped.
+    Mapped(Bytes),
+    /// To be read.
+    File(Arc<BlockLoan>),
+}
+
+impl fmt::Debug for LocalBlocks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalBlocks")
+            .field("inner", &self.inner)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The name of the running system, by which a node says that it is on this host; `None`
+/// where there is no such name.
+pub fn running_system() -> Option<String> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    let name = name.trim();
+    (!name.is_empty() && name.len() <= 64).then(|| name.to_owned())
+}
+
+impl LocalBlocks {
+    /// Over `inner`, on the running system `host` ([`running_system`]).
+    pub fn new(inner: Box<dyn BlockClient>, host: String, config: &LocalConfig) -> Self {
+        Self {
+            inner,
+            host,
+            shelf: Mutex::new(Shelf::new(config.descriptors, config.bytes.get())),
+        }
+    }
+
+    /// Blocks at hand.
+    pub fn kept(&self) -> usize {
+        self.shelf.lock().len()
+    }
+
+    /// The bytes of a range, if they are to be had without a socket.
+    async fn at_hand(
+        &self,
+        node: &NodeInfo,
+        asked: &BlockRead,
+        deadline: Duration,
+    ) -> Option<Vec<BlockPart>> {
+        let may_ask = self.is_local(node);
+        let now = Instant::now();
+        let turn = self.shelf.lock().turn(asked.key, node.id, may_ask, now);
+        let kept = match turn {
+            Turn::Here(kept) => kept,
+            Turn::Ask => {
+                let asking = Asking(self, asked.key);
+                self.ask(node, asking, deadline).await?
+            }
+            Turn::NotNow => return None,
+        };
+        match kept.read(asked.range.clone()).await {
+            Ok(parts) => Some(parts),
+            Err(error) => {
+                tracing::debug!(%error, block = %asked.key, "a passed block cannot be read");
+                let gone = self.shelf.lock().forget(|key| *key == asked.key);
+                drop(gone);
+                None
+            }
+        }
+    }
+
+    fn is_local(&self, node: &NodeInfo) -> bool {
+        node.data.socket.is_some() && node.data.host.as_ref() == Some(&self.host)
+    }
+
+    async fn ask(&self, node: &NodeInfo, asking: Asking<'_>, deadline: Duration) -> Option<Kept> {
+        let key = asking.1;
+        let patience = (deadline / 2).min(PATIENCE);
+        let answer = self.inner.borrow(node, key, patience).await;
+        let mut shelf = self.shelf.lock();
+        match answer {
+            Ok(Some(loan)) => {
+                let kept = Kept::of(loan);
+                let gone = shelf.keep(key, kept.clone(), kept.length());
+                // Giving back is sending: not under the lock.
+                drop(shelf);
+                drop(gone);
+                Some(kept)
+            }
+            Ok(None) => {
+                shelf.absent(key, Instant::now());
+                None
+            }
+            Err(error) => {
+                shelf.pause(node.id, Instant::now());
+                tracing::debug!(%error, "no descriptor from the block node on this host");
+                None
+            }
+        }
+    }
+}
+
+/// One caller at a time asks for a block; this is its turn.
+struct Asking<'a>(&'a LocalBlocks, BlockKey);
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        self.0.shelf.lock().asked(self.1);
+    }
+}
+
+impl Kept {
+    fn of(loan: BlockLoan) -> Self {
+        match Mapping::of_sealed(&loan) {
+            Some(mapping) => Self::Mapped(Bytes::from_owner(Whole {
+                mapping,
+                _loan: loan,
+            })),
+            None => Self::File(Arc::new(loan)),
+        }
+    }
+
+    fn length(&self) -> u64 {
+        match self {
+            Self::Mapped(bytes) => bytes.len() as u64,
+            Self::File(loan) => loan.length,
+        }
+    }
+
+    async fn read(&self, range: Range<u64>) -> io::Result<Vec<BlockPart>> {
+        let end = range.end.min(self.length());
+        let range = range.start.min(end)..end;
+        if range.is_empty() {
+            return Ok(Vec::new());
+        }
+        let bytes = match self {
+            // Offsets in a mapping fit.
+            Self::Mapped(bytes) => bytes.slice(range.start as usize..range.end as usize),
+            Self::File(loan) => read(loan, &range).await?,
+        };
+        Ok(vec![BlockPart {
+            offset: range.start,
+            bytes,
+        }])
+    }
+}
+
+/// A mapping that gives its block back with the last of its bytes.
+struct Whole {
+    mapping: Mapping,
+    _loan: BlockLoan,
+}
+
+impl AsRef<[u8]> for Whole {
+    fn as_ref(&self) -> &[u8] {
+        self.mapping.bytes()
+    }
+}
+
+/// Reads from a file on a disk: at once what little is in the page cache, else on a thread
+/// that may wait.
+async fn read(loan: &Arc<BlockLoan>, range: &Range<u64>) -> io::Result<Bytes> {
+    // A block has at most 256 MiB.
+    let length = (range.end - range.start) as usize;
+    let offset = loan.offset + range.start;
+    if length <= AT_ONCE {
+        let mut buffer = BytesMut::zeroed(length);
+        let slices = &mut [IoSliceMut::new(&mut buffer)];
+        let read = rustix::io::preadv2(&loan.file, slices, offset, ReadWriteFlags::NOWAIT);
+        if read == Ok(length) {
+            return Ok(buffer.freeze());
+        }
+    }
+    let loan = Arc::clone(loan);
+    let read = tokio::task::spawn_blocking(move || read_all(&loan, offset, length));
+    read.await.map_err(io::Error::other)?
+}
+
+fn read_all(loan: &BlockLoan, mut offset: u64, length: usize) -> io::Result<Bytes> {
+    let mut bytes = Vec::with_capacity(length);
+    while bytes.len() < length {
+        // No byte after the range: the vector has exactly that much room.
+        let spare = rustix::buffer::spare_capacity(&mut bytes);
+        match rustix::io::pread(&loan.file, spare, offset) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(read) => offset += read as u64,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    bytes.truncate(length);
+    Ok(bytes.into())
+}
+
+#[async_trait]
+impl BlockClient for LocalBlocks {
+    async fn read(
+        &self,
+        node: &NodeInfo,
+        asked: BlockRead,
+        deadline: Duration,
+    ) -> Result<Vec<BlockPart>, BlockError> {
+        let until = Instant::now() + deadline;
+        if let Some(parts) = self.at_hand(node, &asked, deadline).await {
+            return Ok(parts);
+        }
+        let left = until.saturating_duration_since(Instant::now());
+        self.inner.read(node, asked, left).await
+    }
+
+    async fn write(
+        &self,
+        node: &NodeInfo,
+        write: BlockWrite,
+        deadline: Duration,
+    ) -> Result<BlockStored, BlockError> {
+        let key = write.key;
+        let stored = self.inner.write(node, write, deadline).await?;
+        if stored == BlockStored::Stored {
+            self.shelf.lock().may_be_there(key);
+        }
+        Ok(stored)
+    }
+
+    async fn cached(
+        &self,
+        node: &NodeInfo,
+        extents: &[BlockExtent],
+        deadline: Duration,
+    ) -> Result<Vec<u64>, BlockError> {
+        self.inner.cached(node, extents, deadline).await
+    }
+
+    /// What is forgotten there is forgotten here, too. Of a mount nothing is known here, so
+    /// everything goes.
+    async fn remove(
+        &self,
+        node: &NodeInfo,
+        selector: BlockSelector,
+        deadline: Duration,
+    ) -> Result<u64, BlockError> {
+        let gone = self.shelf.lock().forget(|key| match selector {
+            BlockSelector::Block(block) => *key == block,
+            BlockSelector::Content(content) => key.content == content,
+            BlockSelector::Mount(_) => true,
+        });
+        drop(gone);
+        self.inner.remove(node, selector, deadline).await
+    }
+
+    async fn borrow(
+        &self,
+        node: &NodeInfo,
+        key: BlockKey,
+        deadline: Duration,
+    ) -> Result<Option<BlockLoan>, BlockError> {
+        self.inner.borrow(node, key, deadline).await
+    }
+}

@@ -1,0 +1,61 @@
+//! The one place of this crate that maps memory, and so the one that is not checked by the
+//! compiler alone.
+//!
+//! Only memory files are mapped whose seals say that they are neither written nor cut ever
+//! again: then the bytes are as immutable as a slice has to be, and no access can fault.
+#![expect(unsafe_code, reason = "memory is mapped here and nowhere else")]
+
+use std::ptr::{self, NonNull};
+use std::slice;
+
+use rustix::fs::{SealFlags, fcntl_get_seals};
+use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+
+use crate::block::BlockLoan;
+
+/// A sealed memory file, from its first byte on, for reading.
+#[derive(Debug)]
+pub(super) struct Mapping {
+    start: NonNull<u8>,
+    length: usize,
+}
+
+// SAFETY: nobody writes to the memory, so any thread may read it, and give it up.
+unsafe impl Send for Mapping {}
+// SAFETY: as above.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// Maps a block that is a sealed memory file; `None` for any other, and where there is
+    /// no room to map it.
+    pub(super) fn of_sealed(loan: &BlockLoan) -> Option<Self> {
+        let needed = SealFlags::WRITE | SealFlags::SHRINK;
+        // Whatever is no memory file has no seals.
+        let sealed = fcntl_get_seals(&loan.file).is_ok_and(|seals| seals.contains(needed));
+        let length = usize::try_from(loan.length).ok()?;
+        let reaches = loan.file.metadata().ok()?.len() >= loan.length;
+        if !sealed || !reaches || loan.offset != 0 || length == 0 {
+            return None;
+        }
+        let (protect, flags) = (ProtFlags::READ, MapFlags::SHARED);
+        // SAFETY: a new mapping at a place that the kernel chooses touches no other memory.
+        let start = unsafe { mmap(ptr::null_mut(), length, protect, flags, &loan.file, 0) };
+        let start = NonNull::new(start.ok()?.cast())?;
+        Some(Self { start, length })
+    }
+
+    /// Its bytes.
+    pub(super) fn bytes(&self) -> &[u8] {
+        // SAFETY: the mapping has this length until `self` is dropped, the file behind it is
+        // at least as long and cannot be cut, and nobody can write to it any more.
+        unsafe { slice::from_raw_parts(self.start.as_ptr(), self.length) }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: it was mapped with this length, and every borrow of its bytes has ended.
+        // It cannot fail for a mapping that exists.
+        let _ = unsafe { munmap(self.start.as_ptr().cast(), self.length) };
+    }
+}

@@ -1,0 +1,154 @@
+//! What is at hand, and when not to ask. No I/O, and no clock of its own.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use arustio_types::{BlockKey, NodeId};
+use tokio::time::Instant;
+
+use super::Kept;
+
+/// After a node said that it has not all of a block.
+const ABSENT: Duration = Duration::from_secs(1);
+/// After a node refused, or could not be reached.
+const PAUSE: Duration = Duration::from_secs(1);
+/// Notes of each kind; beyond it all are dropped, which costs a question each.
+const MOST_NOTES: usize = 1024;
+
+/// Blocks by least recent use, and notes.
+#[derive(Debug)]
+pub(super) struct Shelf {
+    most: usize,
+    most_bytes: u64,
+    blocks: HashMap<BlockKey, Place>,
+    bytes: u64,
+    tick: u64,
+    asking: HashSet<BlockKey>,
+    absent: HashMap<BlockKey, Instant>,
+    paused: HashMap<NodeId, Instant>,
+}
+
+#[derive(Debug)]
+struct Place {
+    kept: Kept,
+    bytes: u64,
+    used: u64,
+}
+
+/// What to do about a block.
+#[derive(Debug)]
+pub(super) enum Turn {
+    /// It is here.
+    Here(Kept),
+    /// Ask its node, and call [`Shelf::asked`] then.
+    Ask,
+    /// Go another way.
+    NotNow,
+}
+
+impl Shelf {
+    pub(super) fn new(most: usize, most_bytes: u64) -> Self {
+        Self {
+            most,
+            most_bytes,
+            blocks: HashMap::new(),
+            bytes: 0,
+            tick: 0,
+            asking: HashSet::new(),
+            absent: HashMap::new(),
+            paused: HashMap::new(),
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// `may_ask`: the node is on this host.
+    pub(super) fn turn(
+        &mut self,
+        key: BlockKey,
+        node: NodeId,
+        may_ask: bool,
+        now: Instant,
+    ) -> Turn {
+        self.tick += 1;
+        if let Some(place) = self.blocks.get_mut(&key) {
+            place.used = self.tick;
+            return Turn::Here(place.kept.clone());
+        }
+        let until = |note: Option<&Instant>| note.is_some_and(|until| now < *until);
+        if until(self.absent.get(&key)) || until(self.paused.get(&node)) {
+            return Turn::NotNow;
+        }
+        match may_ask && self.asking.insert(key) {
+            true => Turn::Ask,
+            false => Turn::NotNow,
+        }
+    }
+
+    /// Nobody asks for it any more.
+    pub(super) fn asked(&mut self, key: BlockKey) {
+        self.asking.remove(&key);
+    }
+
+    /// Keeps a block; what had to go for it is for the caller to drop, outside of locks. A
+    /// block that is larger than everything is not kept.
+    #[must_use]
+    pub(super) fn keep(&mut self, key: BlockKey, kept: Kept, bytes: u64) -> Vec<Kept> {
+        if bytes > self.most_bytes || self.most == 0 {
+            return vec![kept];
+        }
+        let mut gone: Vec<Kept> = self.take(&key).into_iter().collect();
+        while self.blocks.len() >= self.most || self.bytes + bytes > self.most_bytes {
+            let oldest = self.blocks.iter().min_by_key(|(_, place)| place.used);
+            let Some(oldest) = oldest.map(|(key, _)| *key) else {
+                break;
+            };
+            gone.extend(self.take(&oldest));
+        }
+        self.bytes += bytes;
+        let used = self.tick;
+        self.blocks.insert(key, Place { kept, bytes, used });
+        gone
+    }
+
+    fn take(&mut self, key: &BlockKey) -> Option<Kept> {
+        let place = self.blocks.remove(key)?;
+        self.bytes -= place.bytes;
+        Some(place.kept)
+    }
+
+    /// Takes away what is selected, for the caller to drop.
+    #[must_use]
+    pub(super) fn forget(&mut self, selected: impl Fn(&BlockKey) -> bool) -> Vec<Kept> {
+        let keys: Vec<BlockKey> = self
+            .blocks
+            .keys()
+            .filter(|k| selected(k))
+            .copied()
+            .collect();
+        keys.iter().filter_map(|key| self.take(key)).collect()
+    }
+
+    /// Its node has not all of it.
+    pub(super) fn absent(&mut self, key: BlockKey, now: Instant) {
+        if self.absent.len() >= MOST_NOTES {
+            self.absent.clear();
+        }
+        self.absent.insert(key, now + ABSENT);
+    }
+
+    /// Its node was given some of it.
+    pub(super) fn may_be_there(&mut self, key: BlockKey) {
+        self.absent.remove(&key);
+    }
+
+    /// A node passes nothing at the moment.
+    pub(super) fn pause(&mut self, node: NodeId, now: Instant) {
+        if self.paused.len() >= MOST_NOTES {
+            self.paused.clear();
+        }
+        self.paused.insert(node, now + PAUSE);
+    }
+}
