@@ -436,7 +436,7 @@ fn pages() -> Vec<(&'static str, Page)> {
     };
     vec![
         ("empty", page(&[])),
-        ("usual", page(&[usual.clone()])),
+        ("usual", page(std::slice::from_ref(&usual))),
         ("mixed", page(&[usual, unusual, lost, outside])),
     ]
 }

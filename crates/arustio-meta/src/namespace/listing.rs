@@ -145,11 +145,7 @@ impl<'v> Dir<'v> {
         let prefix = under.map(|under| under.prefix_of_names(&self.place.path));
         let derivation =
             under.map(|under| inode::derivation(under, self.view.identity.incarnation));
-        Shared::new(
-            &self.status,
-            prefix.unwrap_or_else(UfsKey::default),
-            derivation,
-        )
+        Shared::new(&self.status, prefix.unwrap_or_default(), derivation)
     }
 
     fn push(

@@ -39,6 +39,10 @@ const VERIFY_EVERY: u64 = 100;
 
 /// Something that happens.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "answers are large and few: a box for each would say nothing"
+)]
 pub(super) enum Event {
     /// A beat of a server's clock, in one of its lives.
     Tick(usize, u64),
