@@ -92,18 +92,26 @@ impl House {
             .await
             .unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let config = folder.path().join("config/arustio");
-        std::fs::create_dir_all(&config).unwrap();
-        // Short leases, so that what a killed client leaves is taken over soon.
-        std::fs::write(config.join("config.toml"), "session_ttl = \"2s\"\n").unwrap();
         let (server, [address, http]) = start_server(&folder.path().join("data")).await;
-        Self {
+        let house = Self {
             s3,
             folder,
             server,
             address,
             http,
-        }
+        };
+        // What a killed client leaves is taken over soon.
+        house.leases_of("2s");
+        house
+    }
+
+    /// How long the session of every command lives from now on. No request of a command
+    /// outlives it, so that one that sends much needs more than the least.
+    pub(crate) fn leases_of(&self, session_ttl: &str) {
+        let config = self.folder.path().join("config/arustio");
+        std::fs::create_dir_all(&config).unwrap();
+        let line = format!("session_ttl = \"{session_ttl}\"\n");
+        std::fs::write(config.join("config.toml"), line).unwrap();
     }
 
     /// Everything runs and the bucket is mounted at /data.
