@@ -11,7 +11,7 @@
 //! copied and checksums computed outside it.
 //!
 //! A partial block lies on the heap, in runs. Once all of it is there it gets a memory file
-//! of its own ([`sheet`]), which can be lent as a file: a block that arrives whole at once,
+//! of its own (`sheet`), which can be lent as a file: a block that arrives whole at once,
 //! one that grew by one more copy. Nothing unsealed is ever mapped or lent. What is lent is
 //! kept from eviction until it is returned.
 //!
