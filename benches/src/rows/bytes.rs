@@ -100,14 +100,17 @@ pub(crate) async fn cold_read(stage: &Stage, rounds: usize) -> Result<Vec<Line>>
         stage.cli().run(&["fs", "rm", &path]).await?;
     }
     let cold = |fill: bool| json!({"size": GIB, "fill": fill, "readers": 1});
-    let over_grpc = json!({"size": GIB, "wire": "grpc", "readers": 1});
+    let warm_params = json!({"size": GIB, "wire": "as the client chooses", "readers": 1});
     Ok(vec![
         bare.line("4", "cold read", cold(false))?
             .against("plain GET", &limits, &bare_ratios)?,
         fill.line("4", "cold read", cold(true))?
             .against("plain GET", &limits, &fill_ratios)?,
-        warm.line("4", "warm read", over_grpc)?
-            .against("raw loopback TCP", &raw, &warm_ratios)?,
+        warm.line("4", "warm read", warm_params)?.against(
+            "raw loopback TCP",
+            &raw,
+            &warm_ratios,
+        )?,
     ])
 }
 
