@@ -72,13 +72,18 @@ pub trait BlockClient: Send + Sync + fmt::Debug {
     ) -> Result<u64, BlockError>;
 
     /// A whole block as part of a file, from a node on this host; `None` where it has not
-    /// all of it. A client that takes no descriptors refuses.
+    /// all of it. A client that takes no descriptors refuses, as this one does.
     async fn borrow(
         &self,
         node: &NodeInfo,
-        key: BlockKey,
-        deadline: Duration,
-    ) -> Result<Option<BlockLoan>, BlockError>;
+        _key: BlockKey,
+        _deadline: Duration,
+    ) -> Result<Option<BlockLoan>, BlockError> {
+        Err(BlockError::Refused {
+            address: node.address.clone(),
+            cause: "no descriptors are passed this way".to_owned(),
+        })
+    }
 }
 
 /// A whole block as part of a file, for reading. The node keeps it until this is dropped;
@@ -101,14 +106,6 @@ impl fmt::Debug for BlockLoan {
             .field("offset", &self.offset)
             .field("length", &self.length)
             .finish_non_exhaustive()
-    }
-}
-
-/// What a client says that takes no descriptors.
-fn no_descriptors(node: &NodeInfo) -> BlockError {
-    BlockError::Refused {
-        address: node.address.clone(),
-        cause: "no descriptors are passed this way".to_owned(),
     }
 }
 
@@ -276,14 +273,5 @@ impl BlockClient for NoBlocks {
 
     async fn remove(&self, _: &NodeInfo, _: BlockSelector, _: Duration) -> Result<u64, BlockError> {
         Ok(0)
-    }
-
-    async fn borrow(
-        &self,
-        node: &NodeInfo,
-        _: BlockKey,
-        _: Duration,
-    ) -> Result<Option<BlockLoan>, BlockError> {
-        Err(no_descriptors(node))
     }
 }

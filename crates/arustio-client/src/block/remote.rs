@@ -22,8 +22,8 @@ use tonic::transport::{Channel, Endpoint};
 use crate::net;
 
 use super::{
-    BlockClient, BlockError, BlockExtent, BlockLoan, BlockPart, BlockRead, BlockSelector,
-    BlockStored, BlockWrite,
+    BlockClient, BlockError, BlockExtent, BlockPart, BlockRead, BlockSelector, BlockStored,
+    BlockWrite,
 };
 
 /// Largest message: a run of bytes is much smaller.
@@ -353,15 +353,6 @@ impl BlockClient for GrpcBlocks {
             Ok(response.into_inner().blocks)
         })
         .await
-    }
-
-    async fn borrow(
-        &self,
-        node: &NodeInfo,
-        _: BlockKey,
-        _: Duration,
-    ) -> Result<Option<BlockLoan>, BlockError> {
-        Err(super::no_descriptors(node))
     }
 }
 
