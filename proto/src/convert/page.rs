@@ -186,11 +186,11 @@ fn usual_mode(kind: FileKind) -> u32 {
 fn pack(entries: &Entries) -> Vec<u8> {
     let mut to = Vec::with_capacity(entries.len() * ROUGHLY);
     let mut before = Before::default();
-    for (at, entry) in entries.iter().enumerate() {
-        let other = || entries.statuses().nth(at)?.content_id();
+    for entry in entries.iter() {
         let content = match entry.content {
             Content::Derived(how) if Some(how) != entries.shared().derivation() => {
-                other().map_or(Content::None, Content::Named)
+                let named = entries.status(&entry).content_id();
+                named.map_or(Content::None, Content::Named)
             }
             usual => usual,
         };

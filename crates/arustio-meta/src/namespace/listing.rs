@@ -19,7 +19,9 @@ use super::query::{View, absent};
 use super::resolve::{self, Found, Place};
 use super::txn::Read;
 use super::{inode, settings};
-use crate::engine::record::{Attributes, DentryRecord, InodeRecord, Loaded, Marker, Record};
+use crate::engine::record::{
+    Attributes, DentryRecord, DirRecord, FileRecord, InodeRecord, Loaded, Marker, Record,
+};
 use crate::error::StateMachineError;
 
 /// Answers with a page of a directory.
@@ -167,7 +169,6 @@ impl<'v> Dir<'v> {
 
     /// An entry that shares everything with its directory.
     fn entry<'a>(&self, name: &'a str, named: &DentryRecord, record: &'a InodeRecord) -> Entry<'a> {
-        let under = self.place.under.as_ref();
         let Attributes {
             mode,
             owner,
@@ -194,24 +195,29 @@ impl<'v> Dir<'v> {
             checked_at: None,
         };
         match record {
-            InodeRecord::File(file) => {
-                entry.size = file.size;
-                entry.persistence = file.persistence;
-                entry.block_size = file.block_size.unwrap_or(entry.block_size);
-                if let Some(under) = under {
-                    let incarnation = self.view.identity.incarnation;
-                    entry.content = inode::content(file, under, incarnation);
-                    let version = file.version.as_ref();
-                    entry.source = version.map(|version| source(version, file.key.as_ref()));
-                }
-            }
-            InodeRecord::Dir(dir) => {
-                entry.loaded = under.is_none() || dir.loaded == Loaded::Complete;
-                let marker = dir.marker.as_ref().filter(|_| under.is_some());
-                entry.source = marker.map(|Marker { version, key }| source(version, key.as_ref()));
-            }
+            InodeRecord::File(file) => self.tell_file(&mut entry, file),
+            InodeRecord::Dir(dir) => self.tell_dir(&mut entry, dir),
         }
         entry
+    }
+
+    fn tell_file<'a>(&self, entry: &mut Entry<'a>, file: &'a FileRecord) {
+        entry.size = file.size;
+        entry.persistence = file.persistence;
+        entry.block_size = file.block_size.unwrap_or(entry.block_size);
+        if let Some(under) = &self.place.under {
+            let version = file.version.as_ref();
+            entry.source = version.map(|version| source(version, file.key.as_ref()));
+            entry.content = inode::content(file, under, self.view.identity.incarnation);
+        }
+    }
+
+    fn tell_dir<'a>(&self, entry: &mut Entry<'a>, dir: &'a DirRecord) {
+        let under = self.place.under.as_ref();
+        // Outside mounts there is nothing to load.
+        entry.loaded = under.is_none() || dir.loaded == Loaded::Complete;
+        let marker = dir.marker.as_ref().filter(|_| under.is_some());
+        entry.source = marker.map(|Marker { version, key }| source(version, key.as_ref()));
     }
 
     /// An entry that is told by itself.

@@ -222,7 +222,6 @@ impl Entries {
         let mut entries = Self::with_capacity(shared, statuses.len());
         for status in statuses {
             let entry = Entry::of(status, &entries.shared);
-            // The borrow of what is shared ends with the copy that is pushed.
             entries.push(&entry)?;
         }
         Ok(entries)
@@ -309,6 +308,11 @@ impl Entries {
     /// Keeps the first ones.
     pub fn truncate(&mut self, entries: usize) {
         self.rows.truncate(entries);
+    }
+
+    /// One of these entries as a status. For many, [`Entries::statuses`] takes less.
+    pub fn status(&self, entry: &Entry<'_>) -> FileStatus {
+        Maker::new(&self.shared).status(&self.shared, entry)
     }
 
     /// As statuses, one after the other.
