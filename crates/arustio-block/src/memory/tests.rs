@@ -112,6 +112,17 @@ async fn evicted_blocks_that_are_nowhere_else_are_handed_over() {
 }
 
 /// The file of a block, if it has one.
+/// Some bytes of a block.
+fn part_of(all: &BlockWrite, range: Range<u64>) -> BlockWrite {
+    let payload = all.payload.slice(range.start as usize..range.end as usize);
+    BlockWrite {
+        offset: range.start,
+        checksum: chunk::checksum(&payload),
+        payload,
+        ..all.clone()
+    }
+}
+
 async fn borrow(tier: &MemoryTier, index: u64) -> Option<BorrowedFile> {
     let borrowed = tier.borrow(small_key(1, index), 0..2 * CHUNK).await;
     match borrowed.unwrap()? {
@@ -190,14 +201,10 @@ async fn a_block_that_grew_is_lent_once_it_is_complete() {
     let all = whole(0);
     for half in [CHUNK..2 * CHUNK, 0..CHUNK] {
         assert!(borrow(&tier, 0).await.is_none());
-        let payload = all.payload.slice(half.start as usize..half.end as usize);
-        let part = BlockWrite {
-            offset: half.start,
-            checksum: chunk::checksum(&payload),
-            payload,
-            ..all.clone()
-        };
-        assert_eq!(tier.write(part).await.unwrap(), WriteOutcome::Stored);
+        assert_eq!(
+            tier.write(part_of(&all, half)).await.unwrap(),
+            WriteOutcome::Stored
+        );
     }
     let lent = borrow(&tier, 0).await.unwrap();
     assert_eq!(bytes_in(&lent.file), all.payload);
@@ -215,14 +222,7 @@ async fn a_block_is_not_evicted_to_make_room_for_its_own_file() {
     let tier = tier(100 << 10);
     let all = whole(0);
     for half in [0..CHUNK, CHUNK..2 * CHUNK] {
-        let payload = all.payload.slice(half.start as usize..half.end as usize);
-        let part = BlockWrite {
-            offset: half.start,
-            checksum: chunk::checksum(&payload),
-            payload,
-            ..all.clone()
-        };
-        tier.write(part).await.unwrap();
+        tier.write(part_of(&all, half)).await.unwrap();
     }
     let parts = tier.read(small_key(1, 0), 0..2 * CHUNK).await.unwrap();
     assert_eq!(parts.contiguous().unwrap(), all.payload);

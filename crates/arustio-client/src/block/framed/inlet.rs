@@ -100,3 +100,20 @@ impl<R: AsyncRead + Unpin> Inlet<R> {
         }
     }
 }
+
+/// For tests that write the other side by hand.
+#[cfg(test)]
+impl<R: AsyncRead + Unpin> Inlet<R> {
+    /// The next request; its payload is read past.
+    pub(crate) async fn asked(&mut self) -> Header {
+        let bytes = self.header().await.unwrap().unwrap();
+        let header = Header::decode(&bytes).unwrap();
+        self.skip(&header).await.unwrap();
+        header
+    }
+
+    /// Whether the other side closed the connection.
+    pub(crate) async fn is_left(&mut self) -> bool {
+        !matches!(self.header().await, Ok(Some(_)))
+    }
+}

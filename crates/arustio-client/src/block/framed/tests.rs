@@ -42,22 +42,10 @@ impl Peer {
     }
 
     async fn greet(&mut self, hello: Hello) {
-        let asked = self.asked().await;
+        let asked = self.inlet.asked().await;
         assert_eq!(asked.operation, Operation::Hello);
         let header = Header::answer(Operation::Hello, asked.request, Status::Ok);
         self.say(header, &hello.encode()).await;
-    }
-
-    async fn asked(&mut self) -> Header {
-        let bytes = self.inlet.header().await.unwrap().unwrap();
-        let header = Header::decode(&bytes).unwrap();
-        self.inlet.skip(&header).await.unwrap();
-        header
-    }
-
-    /// Whether the client closed the connection.
-    async fn is_left(&mut self) -> bool {
-        !matches!(self.inlet.header().await, Ok(Some(_)))
     }
 
     async fn say(&mut self, header: Header, payload: &[u8]) {
@@ -122,12 +110,12 @@ async fn answers_are_matched_by_their_ids_in_any_order() {
     let client = client();
     let served = async {
         let mut peer = Peer::accept(&listener).await;
-        let (first, second) = (peer.asked().await, peer.asked().await);
+        let (first, second) = (peer.inlet.asked().await, peer.inlet.asked().await);
         peer.part(&second, second.offset, b"second", false).await;
         peer.part(&first, first.offset, b"fir", true).await;
         peer.part(&first, first.offset + 4, b"st", false).await;
         // What is not there is an answer, too.
-        let third = peer.asked().await;
+        let third = peer.inlet.asked().await;
         let miss = Header::answer(Operation::Read, third.request, Status::Miss);
         peer.say(miss, b"").await;
         peer
@@ -156,7 +144,7 @@ async fn r4_bytes_that_do_not_match_their_checksum_are_never_returned() {
     let client = client();
     let served = async {
         let mut peer = Peer::accept(&listener).await;
-        let asked = peer.asked().await;
+        let asked = peer.inlet.asked().await;
         let mut header = Header::answer(Operation::Read, asked.request, Status::Ok);
         header.flags = header.flags.with(Flags::MORE);
         let mut header = header.with(b"good");
@@ -165,7 +153,7 @@ async fn r4_bytes_that_do_not_match_their_checksum_are_never_returned() {
         peer.write.write_all(b"good").await.unwrap();
         peer.part(&asked, 4, b"more", false).await;
         // The connection is as good as before.
-        let asked = peer.asked().await;
+        let asked = peer.inlet.asked().await;
         peer.part(&asked, 0, b"fine", false).await;
         peer
     };
@@ -196,7 +184,7 @@ async fn r4_parts_that_were_not_asked_for_end_the_connection() {
             // Asked again on another connection, which behaves the same.
             for _ in 0..2 {
                 let mut peer = Peer::accept(&listener).await;
-                let asked = peer.asked().await;
+                let asked = peer.inlet.asked().await;
                 for (offset, length) in parts {
                     let header = Header::answer(Operation::Read, asked.request, Status::Ok);
                     let flags = header.flags.with(Flags::MORE);
@@ -211,7 +199,7 @@ async fn r4_parts_that_were_not_asked_for_end_the_connection() {
                     let _ = peer.write.write_all(&bytes).await;
                     let _ = peer.write.write_all(&payload).await;
                 }
-                assert!(peer.is_left().await);
+                assert!(peer.inlet.is_left().await);
             }
         };
         let asked = async {
@@ -232,12 +220,12 @@ async fn an_answer_that_nobody_waits_for_any_more_is_read_past() {
     let (given_up, waited) = tokio::sync::oneshot::channel::<()>();
     let served = async {
         let mut peer = Peer::accept(&listener).await;
-        let late = peer.asked().await;
+        let late = peer.inlet.asked().await;
         waited.await.unwrap();
         let large = vec![7; 1 << 20];
         peer.part(&late, 0, &large, true).await;
         peer.part(&late, 1 << 20, b"end", false).await;
-        let asked = peer.asked().await;
+        let asked = peer.inlet.asked().await;
         peer.part(&asked, 0, b"fine", false).await;
         peer
     };
@@ -258,10 +246,10 @@ async fn a_connection_that_is_gone_is_replaced_once() {
     let client = client();
     let served = async {
         let mut peer = Peer::accept(&listener).await;
-        peer.asked().await;
+        peer.inlet.asked().await;
         drop(peer);
         let mut peer = Peer::accept(&listener).await;
-        let asked = peer.asked().await;
+        let asked = peer.inlet.asked().await;
         peer.part(&asked, 0, b"fine", false).await;
         peer
     };
@@ -278,10 +266,10 @@ async fn a_node_that_says_nothing_costs_the_deadline_and_its_connection() {
     let client = client();
     let served = async {
         let mut silent = Peer::accept(&listener).await;
-        silent.asked().await;
-        let left = silent.is_left().await;
+        silent.inlet.asked().await;
+        let left = silent.inlet.is_left().await;
         let mut peer = Peer::accept(&listener).await;
-        let asked = peer.asked().await;
+        let asked = peer.inlet.asked().await;
         peer.part(&asked, 0, b"fine", false).await;
         (left, peer)
     };
@@ -322,7 +310,7 @@ async fn refusals_say_why() {
     let served = async {
         let mut peer = Peer::accept(&listener).await;
         for (header, words, _) in cases {
-            let request = peer.asked().await.request;
+            let request = peer.inlet.asked().await.request;
             peer.say(Header { request, ..header }, words.as_bytes())
                 .await;
         }
@@ -358,7 +346,7 @@ async fn a_node_of_another_version_or_another_number_is_left_to_grpc_for_a_while
         let served = async {
             let mut peer = Peer::new(listener.accept().await.unwrap().0);
             peer.greet(hello).await;
-            assert!(peer.is_left().await);
+            assert!(peer.inlet.is_left().await);
         };
         let asked = async {
             for _ in 0..3 {

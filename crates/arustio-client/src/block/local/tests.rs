@@ -68,7 +68,7 @@ impl Node {
             inlet: Inlet::new(read),
             outbox: Outbox::new(WriteHalf::Unix(write)),
         };
-        let asked = peer.asked().await;
+        let asked = peer.inlet.asked().await;
         let payload = Hello::default().encode();
         let answer = Header::answer(Operation::Hello, asked.request, Status::Ok).with(&payload);
         peer.outbox
@@ -79,18 +79,6 @@ impl Node {
 }
 
 impl Peer {
-    async fn asked(&mut self) -> Header {
-        let bytes = self.inlet.header().await.unwrap().unwrap();
-        let header = Header::decode(&bytes).unwrap();
-        self.inlet.skip(&header).await.unwrap();
-        header
-    }
-
-    /// Whether the client closed the connection.
-    async fn is_left(&mut self) -> bool {
-        !matches!(self.inlet.header().await, Ok(Some(_)))
-    }
-
     fn pass(&self, header: Header, file: &File) {
         let payload = body::encode_passed(Checksum(7));
         let file = Arc::new(file.try_clone().unwrap());
@@ -166,7 +154,7 @@ async fn a_block_is_asked_for_once_and_read_by_its_descriptor_from_then_on() {
         let info = node.info();
         let served = async {
             let mut peer = node.accept().await;
-            let asked = peer.asked().await;
+            let asked = peer.inlet.asked().await;
             assert_eq!(
                 (asked.operation, asked.key()),
                 (Operation::Pass, Some(key(3)))
@@ -200,14 +188,14 @@ async fn what_is_dropped_is_given_back_once_nobody_reads_it() {
     let info = node.info();
     let served = async {
         let mut peer = node.accept().await;
-        let first = peer.asked().await;
+        let first = peer.inlet.asked().await;
         peer.pass(passed(&first, 0), &sealed());
-        let second = peer.asked().await;
+        let second = peer.inlet.asked().await;
         peer.pass(passed(&second, 0), &sealed());
-        let release = peer.asked().await;
+        let release = peer.inlet.asked().await;
         assert_eq!(release.operation, Operation::Release);
         assert_eq!(release.offset, first.request);
-        let release = peer.asked().await;
+        let release = peer.inlet.asked().await;
         assert_eq!(release.offset, second.request);
         peer
     };
@@ -231,10 +219,10 @@ async fn what_nobody_waits_for_any_more_is_given_back() {
     let (given_up, waited) = tokio::sync::oneshot::channel::<()>();
     let served = async {
         let mut peer = node.accept().await;
-        let asked = peer.asked().await;
+        let asked = peer.inlet.asked().await;
         waited.await.unwrap();
         peer.pass(passed(&asked, 0), &sealed());
-        let release = peer.asked().await;
+        let release = peer.inlet.asked().await;
         assert_eq!(
             (release.operation, release.offset),
             (Operation::Release, asked.request)
@@ -271,11 +259,11 @@ async fn what_is_not_the_block_is_refused_and_given_back() {
         let info = node.info();
         let served = async {
             let mut peer = node.accept().await;
-            let asked = peer.asked().await;
+            let asked = peer.inlet.asked().await;
             let mut header = passed(&asked, 0);
             spoil(&mut header);
             peer.pass(header, &file);
-            let release = peer.asked().await;
+            let release = peer.inlet.asked().await;
             assert_eq!(release.offset, asked.request);
             peer
         };
@@ -295,13 +283,13 @@ async fn a_node_that_promises_a_descriptor_and_sends_none_is_left() {
         // Asked again on another connection, which behaves the same.
         for _ in 0..2 {
             let mut peer = node.accept().await;
-            let asked = peer.asked().await;
+            let asked = peer.inlet.asked().await;
             let payload = body::encode_passed(Checksum(7));
             let header = passed(&asked, 0).with(&payload);
             peer.outbox
                 .send(&header, [payload.into()], Vec::new())
                 .unwrap();
-            assert!(peer.is_left().await);
+            assert!(peer.inlet.is_left().await);
         }
     };
     let asked = async {
@@ -332,7 +320,7 @@ async fn a_file_that_was_cut_is_an_error_and_not_kept() {
     let file = on_disk();
     let served = async {
         let mut peer = node.accept().await;
-        let asked = peer.asked().await;
+        let asked = peer.inlet.asked().await;
         peer.pass(passed(&asked, 4096), &file);
         peer
     };
