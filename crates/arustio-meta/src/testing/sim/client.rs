@@ -79,6 +79,17 @@ impl House {
         }
     }
 
+    /// Writes that landed although they had been ended without a last look. To everybody
+    /// else such an object is an outsider's, which replaces files and stops moves, so
+    /// nothing can be said of the names that it came to.
+    pub(super) fn landed_unseen(&self) -> BTreeSet<u128> {
+        let (landed, given_up) = (self.landed.borrow(), self.given_up.borrow());
+        let tokens = landed.values().copied();
+        tokens
+            .filter(|token| given_up.contains(&WriteId::new(*token)))
+            .collect()
+    }
+
     /// A number that nobody else has.
     fn mint(&self) -> u128 {
         self.minted.set(self.minted.get() + 1);

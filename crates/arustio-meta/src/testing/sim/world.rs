@@ -5,6 +5,7 @@ mod clients;
 mod schedule;
 mod servers;
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -162,7 +163,12 @@ impl<'t> World<'t> {
             self.step()?;
         }
         self.settle_accounts()?;
-        let undecided = self.house.names.borrow().check()? + self.house.files.borrow().check()?;
+        let undecided = self.house.names.borrow().check(&BTreeSet::new())?
+            + self
+                .house
+                .files
+                .borrow()
+                .check(&self.house.landed_unseen())?;
         Ok(Report {
             seed,
             trace: self.trace,

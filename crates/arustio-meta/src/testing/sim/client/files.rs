@@ -297,7 +297,11 @@ impl Client {
             intent: grant.intent,
         };
         self.house.given_up.borrow_mut().insert(write_id);
-        self.propose_in(session, abort).await == Ok(Outcome::Done)
+        let ended = self.propose_in(session, abort).await;
+        if matches!(ended, Ok(Outcome::Pending(_))) {
+            self.house.given_up.borrow_mut().remove(&write_id);
+        }
+        ended == Ok(Outcome::Done)
     }
 
     async fn publish(

@@ -193,17 +193,19 @@ impl World<'_> {
         Err(Finding::new("a member goes on", what))
     }
 
+    /// Whether a member was removed, as far as anybody has got. It may have been told by
+    /// one that is ahead of it, and what it applies itself is noted before it ends by it.
+    /// No number comes back, so one that says so is enough.
     fn membership_knows_no(&self, id: NodeId) -> bool {
-        // What a member applies is noted before it ends by it.
         let notes = self.shared.notes.lock();
-        let newest = notes.iter().filter_map(|note| match note {
+        let noted = notes.iter().filter_map(|note| match note {
             super::Note::Entry(taken) => taken.members.as_deref(),
             _ => None,
         });
-        let newest = newest
-            .filter_map(|bytes| Membership::decode(bytes).ok())
-            .next_back();
-        !newest.unwrap_or_else(|| self.membership()).contains(id)
+        let noted = noted.filter_map(|bytes| Membership::decode(bytes).ok());
+        noted
+            .chain([self.membership()])
+            .any(|members| members.removed.contains(&id))
     }
 
     fn after_round(&mut self, at: usize) -> Checked<()> {
