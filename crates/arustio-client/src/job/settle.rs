@@ -6,6 +6,7 @@
 //! contradict. Only recorded (key, version) pairs are touched.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arustio_types::meta::command::Owed;
 use arustio_types::meta::effect::{Effect, EffectKind};
@@ -15,10 +16,11 @@ use arustio_types::{
     Classify, ErrorKind, FsPath, InodeId, ObjectVersion, RetryAdvice, SessionId, UfsKey, WriteId,
 };
 use arustio_ufs::{
-    CopyOptions, DeleteOptions, DeleteRequest, Guard, ObjectEntry, Payload, RenameOptions,
-    UfsError, WriteMode, WriteOptions, Written,
+    CopyOptions, DeleteOptions, DeleteRequest, DeleteResult, Guard, ObjectEntry, Payload,
+    RenameOptions, UfsError, WriteMode, WriteOptions, Written,
 };
 use futures::future::BoxFuture;
+use futures::stream::BoxStream;
 use futures::{FutureExt as _, StreamExt as _};
 use tokio::time::Instant;
 
@@ -100,6 +102,20 @@ struct Settler<'a> {
     client: &'a Arc<Client>,
     session: SessionId,
     mounted: Arc<Mounted>,
+}
+
+/// What is to be removed of a tree, until something was refused.
+fn removals(
+    files: Vec<DetachedFile>,
+    refused: Arc<AtomicBool>,
+) -> BoxStream<'static, DeleteRequest> {
+    let sources = files.into_iter().filter_map(|file| file.source);
+    let requests = sources.map(|source| DeleteRequest {
+        key: source.key,
+        required: Some(source.version),
+    });
+    let goes_on = move |_: &DeleteRequest| !refused.load(Ordering::Relaxed);
+    futures::stream::iter(requests.take_while(goes_on)).boxed()
 }
 
 /// The parts of a rename that every step needs.
@@ -229,47 +245,46 @@ impl Settler<'_> {
         }
     }
 
+    /// Removes many. A refusal ends it, but only after every request that was sent has
+    /// been answered or waited out: one that travels on could meet a newer object (P5).
     async fn remove_all(&self, effect: &Effect, files: Vec<DetachedFile>) -> Step<()> {
         let deadline = self
             .client
             .sessions
             .deadline(self.session, SMALL_REQUEST)
             .await?;
-        let sources = files.into_iter().filter_map(|file| file.source);
-        let requests: Vec<DeleteRequest> = sources
-            .map(|source| DeleteRequest {
-                key: source.key,
-                required: Some(source.version),
-            })
-            .collect();
+        let refused = Arc::new(AtomicBool::new(false));
+        let requests = removals(files, Arc::clone(&refused));
         let mut last = Sent::now(deadline);
-        let mut results = self
-            .mounted
-            .ufs
-            .delete_many(futures::stream::iter(requests).boxed(), deadline);
+        let mut results = self.mounted.ufs.delete_many(requests, deadline);
         let mut open = None;
         let mut again = Vec::new();
-        while let Some(result) = results.next().await {
+        let mut first = Ok(());
+        while let Some(DeleteResult { request, result }) = results.next().await {
             // Each request has the deadline for itself, from when it was sent.
             last.at = Instant::now();
-            let key = result.request.key;
-            match result.result {
-                Ok(deleted) if !deleted.unanswered => {}
-                Ok(_) => open = Some(key),
-                Err(error) if error.kind() == ErrorKind::Conflict && !error.unanswered() => {}
-                Err(error) if error.unanswered() => {
-                    open = Some(key.clone());
-                    if error.kind() != ErrorKind::Conflict {
-                        again.push((key, result.request.required));
-                    }
+            let (unanswered, error) = match result {
+                Ok(deleted) => (deleted.unanswered, None),
+                Err(error) if error.kind() == ErrorKind::Conflict => (error.unanswered(), None),
+                Err(error) => (error.unanswered(), Some(error)),
+            };
+            if unanswered {
+                open = Some(request.key.clone());
+            }
+            match error {
+                None => {}
+                Some(_) if unanswered => again.push(request),
+                Some(error) => {
+                    refused.store(true, Ordering::Relaxed);
+                    first = first.and(Err(self.failed(&request.key, error)));
                 }
-                Err(error) => return Err(self.failed(&key, error)),
             }
         }
         if let Some(key) = open {
             self.wait_out(effect, last, &key).await?;
         }
-        for (key, required) in again {
+        first?;
+        for DeleteRequest { key, required } in again {
             if let Some(version) = required {
                 go_on!(self.remove(effect, &key, &version).await?);
             }

@@ -148,10 +148,20 @@ impl House {
 
     /// A client that says what it waits for.
     pub(crate) async fn client_that_says(&self) -> (ArustioFileSystem, Said) {
+        self.client_that_says_with(|_| ()).await
+    }
+
+    /// The same, with other settings.
+    pub(crate) async fn client_that_says_with(
+        &self,
+        change: impl FnOnce(&mut ClientConfig),
+    ) -> (ArustioFileSystem, Said) {
         let said = Said::default();
         let lines = Arc::clone(&said.0);
         let notice = Arc::new(move |line: &str| lines.lock().push(line.to_owned()));
-        let builder = Builder::new().config(self.config()).notice(notice);
+        let mut config = self.config();
+        change(&mut config);
+        let builder = Builder::new().config(config).notice(notice);
         (builder.connect().await.unwrap(), said)
     }
 

@@ -102,3 +102,19 @@ async fn p5_a_write_that_nobody_could_look_for_is_recovered_after_it_can_have_ar
     writing.take_over_all().await;
     assert_eq!(fs.read("/data/f").await.unwrap(), "late");
 }
+
+#[tokio::test]
+async fn p5_a_removal_that_is_refused_waits_for_those_beside_it_that_got_no_answer() {
+    let (house, fs) = House::mounted().await;
+    fs.write("/data/d/a", "a").await.unwrap();
+    fs.write("/data/d/b", "b").await.unwrap();
+    let brief = |config: &mut arustio_client::ClientConfig| config.session_ttl = SHORT;
+    let (removing, said) = house.client_that_says_with(brief).await;
+    let delete = |action| FaultRule::new(action).on(Operation::DeleteObject);
+    house.fault(delete(FaultAction::SlowDown).key_prefix("d/a"));
+    let lost = house.fault(delete(FaultAction::Hang).key_prefix("d/b"));
+    fails(removing.rm_r("/data/d").await, ErrorKind::Unavailable);
+    assert!(house.s3.faults().hits(lost) > 0);
+    let waits = |line: &String| line.contains("unanswered request") && line.contains("d/b");
+    assert!(said.lines().iter().any(waits), "{:?}", said.lines());
+}
