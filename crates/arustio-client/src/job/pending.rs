@@ -159,7 +159,7 @@ impl Client {
         let (outcome, session) = self.sessions.propose(Command::Claim { owed }).await?;
         match outcome {
             Outcome::EffectClaimed(effect) => {
-                self.settle_one(effect, session).await?;
+                self.settle_claimed(effect, session).await?;
                 Ok(Taken::Ended)
             }
             Outcome::IntentClaimed(intent) => {

@@ -34,7 +34,7 @@ impl Client {
             return Ok(());
         };
         let mounted = self.mounted(intent.mount).await?;
-        let since = self.begun(&intent).await?;
+        let since = self.begun(intent.begun_time).await?;
         self.abort_uploads(&mounted, &intent.key, &intent.upload_ids, since, session)
             .await?;
         let found = mounted.ufs.head(&intent.key).await;
@@ -99,8 +99,9 @@ impl Client {
         Ok(())
     }
 
-    /// Wall clock of an intent's beginning, rather too early than too late.
-    async fn begun(&self, intent: &Intent) -> Result<Timestamp> {
+    /// Wall clock of the beginning of something that is owed since this replicated time,
+    /// rather too early than too late.
+    pub(crate) async fn begun(&self, time: u64) -> Result<Timestamp> {
         let query = Query::Pending {
             after: None,
             limit: 1,
@@ -109,7 +110,7 @@ impl Client {
             Answer::Pending { now, .. } => now,
             other => return Err(unexpected("asking for the time", &other)),
         };
-        let age = Duration::from_millis(now.saturating_sub(intent.begun_time)) + UPLOAD_SLACK;
+        let age = Duration::from_millis(now.saturating_sub(time)) + UPLOAD_SLACK;
         let age = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
         Ok(Timestamp::from_millis(
             self.clock.now().millis().saturating_sub(age),

@@ -75,8 +75,22 @@ impl Client {
 
     /// Carries out one effect. Success also when somebody else took it over. Goes on when
     /// the future is dropped: a request that is on its way is better seen through.
-    pub(crate) async fn settle_one(
+    async fn settle_one(self: &Arc<Self>, effect: Effect, session: SessionId) -> Result<()> {
+        self.settle_from(Past::None, effect, session).await
+    }
+
+    /// The same of an effect that was taken over: somebody else may have begun it.
+    pub(crate) async fn settle_claimed(
         self: &Arc<Self>,
+        effect: Effect,
+        session: SessionId,
+    ) -> Result<()> {
+        self.settle_from(Past::Unknown, effect, session).await
+    }
+
+    async fn settle_from(
+        self: &Arc<Self>,
+        past: Past,
         effect: Effect,
         session: SessionId,
     ) -> Result<()> {
@@ -92,10 +106,18 @@ impl Client {
                 session,
                 mounted,
             };
-            settler.run(effect).await
+            settler.run(effect, past).await
         })
         .await
     }
+}
+
+/// What was done of an effect before it came here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Past {
+    None,
+    /// Another executor may have died in the middle of anything.
+    Unknown,
 }
 
 struct Settler<'a> {
@@ -138,7 +160,7 @@ enum Destination {
 }
 
 impl Settler<'_> {
-    async fn run(&self, effect: Effect) -> Result<()> {
+    async fn run(&self, effect: Effect, past: Past) -> Result<()> {
         let done = match &effect.kind {
             EffectKind::Delete { key, version } => self.delete(&effect, key, version).await,
             EffectKind::DeleteTree { root, .. } => self.delete_tree(&effect, *root).await,
@@ -166,7 +188,7 @@ impl Settler<'_> {
                     old_path,
                     new_path,
                 };
-                self.rename(&step).await
+                self.rename(&step, past).await
             }
         };
         match done {
@@ -330,7 +352,10 @@ impl Settler<'_> {
 
     // ---- moving ----
 
-    async fn rename(&self, step: &Move<'_>) -> Step<()> {
+    async fn rename(&self, step: &Move<'_>, past: Past) -> Step<()> {
+        if past == Past::Unknown {
+            self.abort_uploads(step).await?;
+        }
         for _ in 0..MOST_ROUNDS {
             match self.destination(step).await? {
                 Destination::Ours(version) => return self.copied(step, version).await,
@@ -343,31 +368,39 @@ impl Settler<'_> {
                 .deadline(self.session, LARGE_REQUEST)
                 .await?;
             let sent = Sent::now(deadline);
-            match self.copy(step, deadline).await {
-                Ok(Written {
-                    unanswered: false, ..
-                }) => {
-                    // Verified by the look of the next round: it must be ours now.
-                }
-                Ok(_) => self.wait_out(step.effect, sent, step.to).await?,
-                Err(error) if error.kind() == ErrorKind::Stale => {
-                    if error.unanswered() {
-                        self.wait_out(step.effect, sent, step.to).await?;
-                    }
-                    return self.source_gone(step).await;
-                }
-                Err(error) if error.unanswered() => {
-                    self.wait_out(step.effect, sent, step.to).await?;
-                }
-                Err(error)
-                    if matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::Conflict) => {}
-                Err(error) if error.advice() == RetryAdvice::Later => {
+            let (unanswered, error) = match self.copy(step, deadline).await {
+                // Verified by the look of the next round: it must be ours now.
+                Ok(written) => (written.unanswered, None),
+                Err(error) => (error.unanswered(), Some(error)),
+            };
+            if unanswered {
+                self.wait_out(step.effect, sent, step.to).await?;
+                self.abort_uploads(step).await?;
+            }
+            let Some(error) = error else {
+                continue;
+            };
+            match error.kind() {
+                ErrorKind::Stale => return self.source_gone(step).await,
+                ErrorKind::AlreadyExists | ErrorKind::Conflict => {}
+                _ if unanswered => {}
+                _ if error.advice() == RetryAdvice::Later => {
                     return Err(self.failed(step.to, error));
                 }
-                Err(error) => return self.refused(step, error).await,
+                _ => return self.refused(step, error).await,
             }
         }
         Err(self.gave_up(step.to, "the destination keeps changing"))
+    }
+
+    /// Ends copies that are uploads and whose ids nobody knows: their sender died, or the
+    /// store's answer was lost.
+    async fn abort_uploads(&self, step: &Move<'_>) -> Result<()> {
+        let since = self.client.begun(step.effect.recorded_time).await?;
+        let (mounted, to) = (&self.mounted, step.to);
+        self.client
+            .abort_uploads(mounted, to, &[], since, self.session)
+            .await
     }
 
     /// Gives a directory's objects effects of their own, some at a time, and carries those
