@@ -14,6 +14,8 @@ mod load;
 mod loader;
 mod loopback;
 mod plain;
+mod pread;
+mod redis;
 mod report;
 mod rows;
 mod service;
@@ -51,7 +53,7 @@ enum Limit {
     /// object_store called directly
     #[command(subcommand)]
     Plain(plain::Plain),
-    /// One TCP connection over loopback
+    /// TCP over loopback
     #[command(subcommand)]
     Loopback(loopback::Loopback),
     /// A unary call that does nothing
@@ -60,6 +62,10 @@ enum Limit {
     /// Load on etcd
     #[command(subcommand)]
     Etcd(etcd::EtcdLoad),
+    /// Load on Redis
+    Redis(redis::RedisLoad),
+    /// Reads of the page cache
+    Pread(pread::Pread),
     /// Synced appends
     Append(append::Append),
     /// The state engine of a server that has ended
@@ -75,6 +81,8 @@ async fn main() -> ExitCode {
         Some(Limit::Loopback(end)) => loopback::run(end).await,
         Some(Limit::Echo(end)) => echo::run(end).await,
         Some(Limit::Etcd(load)) => etcd::run(load).await,
+        Some(Limit::Redis(load)) => redis::run(load).await,
+        Some(Limit::Pread(pread)) => pread::run(&pread),
         Some(Limit::Append(append)) => append::run(&append),
         Some(Limit::Engine(engine)) => engine::run(&engine),
         None => rows::run(args.bin_dir, args.row.as_deref(), args.pace, args.json).await,

@@ -1,5 +1,6 @@
 //! The rows themselves.
 
+pub(crate) mod blocks;
 mod bytes;
 mod fail_over;
 mod meta;
@@ -16,7 +17,9 @@ use crate::report::Line;
 use crate::stage::Stage;
 
 /// Rows that can be measured, in the order of the table.
-const ROWS: [&str; 10] = ["4", "7", "8", "9", "10", "11", "12", "15", "16", "memory"];
+const ROWS: [&str; 15] = [
+    "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "15", "16", "memory",
+];
 
 /// How long and how large.
 #[derive(Debug, Clone, Copy, Args)]
@@ -89,12 +92,19 @@ async fn measure(bin_dir: &Path, row: &str, pace: Pace) -> Result<Vec<Line>> {
     if row == "15" {
         return fail_over::measure(bin_dir).await.context("row 15");
     }
+    if row == "2" {
+        return local(bin_dir, pace).await.context("row 2");
+    }
     let settings: &[(&str, &str)] = match row {
         "12" => &names::SMALL_MEMORY,
         _ => &[],
     };
     let mut stage = Stage::start(bin_dir, settings).await?;
     let measured = match row {
+        "1" => blocks::remote(&stage, pace).await,
+        "3" => blocks::small(&stage, pace).await,
+        "5" => blocks::herd(&stage, pace).await,
+        "6" => blocks::scattered(&stage, pace).await,
         "4" => bytes::cold_read(&stage, pace.rounds).await,
         "7" => bytes::write(&stage, pace.rounds).await,
         "8" => meta::stat(&stage, pace).await,
@@ -108,5 +118,19 @@ async fn measure(bin_dir: &Path, row: &str, pace: Pace) -> Result<Vec<Line>> {
     let stopped = stage.stop().await;
     let lines = measured.with_context(|| format!("row {row}"))?;
     stopped?;
+    Ok(lines)
+}
+
+/// Row 2 looks at both tiers, each on a stage of its own.
+async fn local(bin_dir: &Path, pace: Pace) -> Result<Vec<Line>> {
+    let mut lines = Vec::new();
+    let tiers: [(&str, &[_]); 2] = [("memory", &[]), ("disk", &blocks::NO_MEMORY)];
+    for (tier, settings) in tiers {
+        let stage = Stage::start(bin_dir, settings).await?;
+        let measured = blocks::local(&stage, tier, pace).await;
+        let stopped = stage.stop().await;
+        lines.extend(measured?);
+        stopped?;
+    }
     Ok(lines)
 }

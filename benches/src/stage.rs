@@ -5,12 +5,14 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use arustio_testkit::processes::{self, ACCESS_KEY, Cli, Process, S3Choice, SECRET_KEY};
+use arustio_testkit::processes::{self, ACCESS_KEY, Cli, Counted, Process, SECRET_KEY};
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
 use tokio::process::Command;
 
 use crate::loader::Loader;
+use crate::rows::blocks;
 use crate::service::Service;
 
 /// The bucket that is mounted at `/data`.
@@ -22,6 +24,8 @@ pub(crate) struct Stage {
     folder: tempfile::TempDir,
     bin_dir: PathBuf,
     endpoint: String,
+    /// Where the S3 server tells what it has counted.
+    stats: String,
     cli: Cli,
     s3: Process,
     /// `None` while its data is looked at.
@@ -47,8 +51,8 @@ impl Stage {
         let folder = tempfile::Builder::new()
             .prefix("arustio-bench-")
             .tempdir()?;
-        let data = folder.path().join("s3");
-        let (s3, endpoint) = processes::start_s3(S3Choice::Builtin, bin_dir, &data, BUCKET).await?;
+        let (s3, Counted { endpoint, stats }) =
+            processes::start_counted_s3(bin_dir, BUCKET).await?;
         let data = folder.path().join("server");
         let (server, address) = processes::start_server_with(bin_dir, &data, settings).await?;
         let cli = Cli::new(bin_dir, &address, folder.path());
@@ -68,6 +72,7 @@ impl Stage {
             folder,
             bin_dir: bin_dir.to_owned(),
             endpoint,
+            stats,
             cli,
             s3,
             server: Some(server),
@@ -159,6 +164,20 @@ impl Stage {
         let value: Value = serde_json::from_slice(&output.stdout)?;
         let bytes = value["bytes"].as_f64().context("bytes")?;
         Ok(bytes / value["seconds"].as_f64().context("seconds")?)
+    }
+
+    /// Bytes of objects that the S3 server has sent so far.
+    pub(crate) async fn store_bytes(&self) -> Result<f64> {
+        let address = self.stats.trim_start_matches("http://");
+        let address = address.split('/').next().unwrap_or_default();
+        let mut socket = TcpStream::connect(address).await?;
+        let request =
+            format!("GET /stats HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+        socket.write_all(request.as_bytes()).await?;
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).await?;
+        let (_, body) = answer.split_once("\r\n\r\n").context("no answer")?;
+        blocks::sent(&serde_json::from_str(body)?)
     }
 
     /// Runs a command and watches its output and memory.

@@ -8,7 +8,7 @@ use crate::stage::Stage;
 
 const GIB: &str = "1073741824";
 
-fn number(value: &Value, key: &str) -> Result<f64> {
+pub(super) fn number(value: &Value, key: &str) -> Result<f64> {
     value[key]
         .as_f64()
         .with_context(|| format!("no {key} in {value}"))
@@ -37,22 +37,29 @@ pub(crate) async fn write(stage: &Stage, rounds: usize) -> Result<Vec<Line>> {
 
 /// A rate, and what it cost: CPU seconds per GiB, of servers and client together.
 #[derive(Debug, Default)]
-struct Series {
-    rates: Vec<f64>,
+pub(super) struct Series {
+    pub(super) rates: Vec<f64>,
     costs: Vec<f64>,
 }
 
 impl Series {
-    /// Runs a command that moves one GiB and prints its rate.
-    async fn measure(&mut self, stage: &Stage, command: &[&str]) -> Result<f64> {
+    /// Runs a command that moves bytes and prints its rate.
+    pub(super) async fn measure(&mut self, stage: &Stage, command: &[&str]) -> Result<f64> {
         let before = stage.cpu_seconds()?;
-        let rate = number(&stage.measure(command).await?, "rate")?;
-        self.costs.push(stage.cpu_seconds()? - before);
+        let said = stage.measure(command).await?;
+        let rate = number(&said, "rate")?;
+        let gibs = rate * number(&said, "seconds")? / f64::from(1 << 30);
+        self.costs.push((stage.cpu_seconds()? - before) / gibs);
         self.rates.push(rate);
         Ok(rate)
     }
 
-    fn line(&self, row: &'static str, workload: &'static str, params: Value) -> Result<Line> {
+    pub(super) fn line(
+        &self,
+        row: &'static str,
+        workload: &'static str,
+        params: Value,
+    ) -> Result<Line> {
         let mut line = Line::stated(row, workload, params, median(&self.rates)?, "B/s");
         line.cpu_s_per_gib = Some(median(&self.costs)?);
         Ok(line)
@@ -91,7 +98,7 @@ pub(crate) async fn cold_read(stage: &Stage, rounds: usize) -> Result<Vec<Line>>
         // What the first pass could not fill in time, the second one does.
         stage.measure(&read).await?;
         let again = warm.measure(stage, &read).await?;
-        let loopback = crate::loopback::rate().await?;
+        let loopback = crate::loopback::rate(1).await?;
         limits.push(plain);
         raw.push(loopback);
         bare_ratios.push(without / plain);

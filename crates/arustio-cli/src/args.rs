@@ -507,7 +507,7 @@ pub enum BenchCommand {
     /// Read a file again and again
     Read {
         /// Bytes per request
-        #[arg(long, default_value = "1MiB")]
+        #[arg(long, visible_alias = "bs", default_value = "1MiB")]
         request: String,
         /// Readers at once
         #[arg(long, default_value_t = 1)]
@@ -515,6 +515,9 @@ pub enum BenchCommand {
         /// Random offsets instead of a sequence
         #[arg(long)]
         random: bool,
+        /// One request by offset after the other, instead of a stream
+        #[arg(long, conflicts_with = "random")]
+        read_at: bool,
         /// Leave the block nodes out of it
         #[arg(long)]
         no_cache: bool,

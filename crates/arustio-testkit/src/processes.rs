@@ -114,20 +114,38 @@ pub async fn start_s3(
     bucket: &str,
 ) -> Result<(Process, String)> {
     match choice {
-        S3Choice::Builtin => start_builtin(bin_dir, bucket).await,
+        S3Choice::Builtin => {
+            let (s3, counted) = start_counted_s3(bin_dir, bucket).await?;
+            Ok((s3, counted.endpoint))
+        }
         S3Choice::Minio => start_minio(data, bucket).await,
     }
 }
 
-async fn start_builtin(bin_dir: &Path, bucket: &str) -> Result<(Process, String)> {
+/// Where the built-in S3 server answers.
+#[derive(Debug, Clone)]
+pub struct Counted {
+    /// Requests of S3.
+    pub endpoint: String,
+    /// What it has counted: `GET /stats`.
+    pub stats: String,
+}
+
+/// Starts the built-in S3 server with the bucket.
+pub async fn start_counted_s3(bin_dir: &Path, bucket: &str) -> Result<(Process, Counted)> {
     let mut command = Command::new(bin_dir.join("arustio-s3"));
     command.args(["--listen", "127.0.0.1:0", "--bucket", bucket]);
+    command.args(["--stats-listen", "127.0.0.1:0"]);
     command.args(["--access-key", ACCESS_KEY, "--secret-key", SECRET_KEY]);
     let mut process = Process::spawn("arustio-s3", &mut command)?;
     let line = process.first_line().await?;
     let ready: Value = serde_json::from_str(&line).context("its first line")?;
-    let endpoint = ready["endpoint"].as_str().context("its endpoint")?;
-    Ok((process, endpoint.to_owned()))
+    let address = |name| ready[name].as_str().map(str::to_owned).context(name);
+    let counted = Counted {
+        endpoint: address("endpoint")?,
+        stats: address("stats")?,
+    };
+    Ok((process, counted))
 }
 
 async fn start_minio(data: &Path, bucket: &str) -> Result<(Process, String)> {

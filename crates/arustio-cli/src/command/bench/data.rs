@@ -25,7 +25,7 @@ pub(super) struct ReadPlan {
     pub(super) path: FsPath,
     pub(super) request: u64,
     pub(super) streams: usize,
-    pub(super) random: bool,
+    pub(super) order: Order,
     pub(super) total: Option<u64>,
     /// Ask block nodes at all.
     pub(super) cache: bool,
@@ -33,6 +33,27 @@ pub(super) struct ReadPlan {
     pub(super) transport: Option<Transport>,
     /// Whether to take descriptors, if not as configured.
     pub(super) local: Option<bool>,
+}
+
+/// Which bytes a reader asks for, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Order {
+    /// All of the file, as they come.
+    Stream,
+    /// All of the file, a request at a time.
+    Offsets,
+    /// Requests anywhere, one at a time.
+    Random,
+}
+
+impl Order {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Stream => "stream",
+            Self::Offsets => "offsets",
+            Self::Random => "random",
+        }
+    }
 }
 
 /// Reads one file by several readers, each with a handle of its own.
@@ -62,10 +83,10 @@ pub(super) async fn read(connection: &Connection, plan: ReadPlan) -> Result<Meas
     let started = Instant::now();
     let plan = &plan;
     let work = readers.iter().zip(0..).map(|(reader, seed)| async move {
-        if plan.random {
-            random(&**reader, plan, seed).await
-        } else {
-            sequential(&**reader, plan).await
+        match plan.order {
+            Order::Stream => sequential(&**reader, plan).await,
+            Order::Offsets => offsets(&**reader, plan).await,
+            Order::Random => random(&**reader, plan, seed).await,
         }
     });
     let done = try_join_all(work).await?;
@@ -75,7 +96,8 @@ pub(super) async fn read(connection: &Connection, plan: ReadPlan) -> Result<Meas
         "path": plan.path.as_str(),
         "request": plan.request,
         "streams": plan.streams,
-        "random": plan.random,
+        "random": plan.order == Order::Random,
+        "order": plan.order.name(),
         "cache": plan.cache,
         "transport": plan.transport.unwrap_or(connection.config().transport).name(),
         "local": plan.local.unwrap_or(connection.config().local.enabled),
@@ -109,6 +131,26 @@ async fn sequential(reader: &dyn FileReader, plan: &ReadPlan) -> Result<Done, Fs
         left -= left.min(size);
     }
     Ok((bytes, Vec::new()))
+}
+
+/// One request after the other, from the beginning again at the end.
+async fn offsets(reader: &dyn FileReader, plan: &ReadPlan) -> Result<Done, FsError> {
+    let size = reader.status().size;
+    let wanted = plan.total.unwrap_or(size);
+    let length = usize::try_from(plan.request).unwrap_or(usize::MAX);
+    let mut done = (0, Vec::new());
+    let mut offset = 0;
+    while done.0 < wanted {
+        let started = Instant::now();
+        let piece = reader.read_at(offset, length).await?;
+        done.1.push(micros_since(started));
+        done.0 += piece.len() as u64;
+        offset += piece.len() as u64;
+        if offset >= size {
+            offset = 0;
+        }
+    }
+    Ok(done)
 }
 
 /// Offsets on the grid of the request size, from a seed.
