@@ -105,7 +105,7 @@ impl Filler {
         match self.blocks.write(node, write, FILL_DEADLINE).await {
             Ok(stored) => {
                 self.owners.succeeded(node.id);
-                !matches!(stored, BlockStored::Rejected(_))
+                !matches!(stored, BlockStored::Rejected(_) | BlockStored::Late)
             }
             Err(error) => {
                 tracing::debug!(%error, "a block was not cached");
