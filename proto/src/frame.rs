@@ -35,8 +35,9 @@
 //! how long the node may wait for what others bring. Its answer is the parts that are
 //! there, and in the end one of: nothing more ([`Status::Ok`] is the last part's),
 //! [`Status::YouFill`] with leases ([`body::encode_grants`]), [`Status::Miss`] when it was
-//! waited in vain, [`Status::Rejected`] or [`Status::Stale`] for a reader who has to do
-//! without. The last three may follow parts.
+//! waited in vain, [`Status::Busy`], [`Status::Stale`] or [`Status::Rejected`] (the bytes
+//! must not be cached) for a reader who has to do without. All but the miss may follow
+//! parts.
 //!
 //! A `Fill` names its lease in `epoch`. With a payload it is a `Write`, answered
 //! [`Status::Miss`] where the lease was lost. Without one it is about the lease itself, and

@@ -222,7 +222,6 @@ fn offer(node: &NodeInfo, wanted: &BlockWant, answer: Answer) -> Result<BlockOff
         Status::YouFill => offer.leases = leases(node, &answer)?,
         Status::Busy => offer.alone = Some(Alone::Busy),
         Status::Stale => offer.alone = Some(Alone::Stale),
-        // Busy or not to be cached: it makes no difference to a reader.
         Status::Rejected => offer.alone = Some(Alone::Uncacheable),
         Status::Unsupported => offer.alone = Some(Alone::Unsupported),
         _ => return Err(unwanted(node, &answer)),
