@@ -363,6 +363,7 @@ async fn read(
         key: Some((&key).into()),
         range: Some(block::ByteRange { offset, length }),
         epoch: 0,
+        fill: None,
     };
     let mut chunks = client.read(request).await.unwrap().into_inner();
     let mut parts = Vec::new();
