@@ -52,6 +52,15 @@ impl House {
     }
 
     pub(crate) async fn with_profile(profile: Profile) -> Self {
+        Self::with(profile, |_| ()).await
+    }
+
+    /// The same, with other settings of the server.
+    pub(crate) async fn with_server(change: impl FnOnce(&mut ServerConfig)) -> Self {
+        Self::with(Profile::Aws, change).await
+    }
+
+    async fn with(profile: Profile, change: impl FnOnce(&mut ServerConfig)) -> Self {
         let s3 = S3Server::builder()
             .profile(profile)
             .credentials("test", SECRET)
@@ -59,7 +68,7 @@ impl House {
             .start();
         let s3 = s3.await.unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let (server, address) = Self::serve(folder.path()).await;
+        let (server, address) = Self::serve(folder.path(), change).await;
         Self {
             s3,
             _server: server,
@@ -68,12 +77,16 @@ impl House {
         }
     }
 
-    async fn serve(folder: &std::path::Path) -> (Server, String) {
+    async fn serve(
+        folder: &std::path::Path,
+        change: impl FnOnce(&mut ServerConfig),
+    ) -> (Server, String) {
         let mut config = ServerConfig::ephemeral(folder);
         config.recovery.enabled = false;
         config.block.memory.capacity = Some(ByteSize::mib(64));
         config.block.disk.capacity = Some(ByteSize::mib(64));
         config.block.disk.min_free = ByteSize::mib(1);
+        change(&mut config);
         let server = Server::start(config.validate().unwrap(), Engine::Memory).await;
         let server = server.unwrap();
         let address = server.addresses().grpc.to_string();
@@ -95,7 +108,7 @@ impl House {
     /// A new, empty namespace that mounts the same bucket.
     pub(crate) async fn fresh_namespace(&self) -> Fresh {
         let folder = tempfile::tempdir().unwrap();
-        let (server, address) = Self::serve(folder.path()).await;
+        let (server, address) = Self::serve(folder.path(), |_| ()).await;
         let builder = Builder::new().addresses([address]);
         let fs = builder.connect().await.unwrap();
         self.mount(&fs, "/data", "s3://test-bucket").await.unwrap();
