@@ -131,7 +131,7 @@ async fn r5_what_nobody_brings_is_granted_at_once_beside_what_somebody_does() {
         .iter()
         .map(|grant| grant.range.clone())
         .collect();
-    assert_eq!(ranges, [HALF..LEN]);
+    assert_eq!(ranges, std::slice::from_ref(&(HALF..LEN)));
     assert!(
         fills.look(&want(key, 1..HALF, 1)).await.is_err(),
         "no whole chunk"
@@ -523,7 +523,7 @@ proptest! {
         }
         now += settings().lease * 20;
         let last = small_key(9, 9);
-        let verdict = table.want(last, &[0..1], 0, Holder(9), now);
+        let verdict = table.want(last, std::slice::from_ref(&(0..1)), 0, Holder(9), now);
         let Verdict::Granted(grants) = verdict else {
             panic!("there is room: {verdict:?}");
         };

@@ -6,9 +6,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arustio_client::{ArustioFileSystem, ByteSize, ErrorKind, FileReader, FileSystem, OpenOptions};
+use arustio_client::block::{
+    Alone, BlockClient, BlockError, BlockExtent, BlockLease, BlockOffer, BlockPart, BlockRead,
+    BlockSelector, BlockStored, BlockWant, BlockWrite, LeaseWord, NoBlocks,
+};
+use arustio_client::config::Transport;
+use arustio_client::types::cluster::NodeInfo;
+use arustio_client::{
+    ArustioFileSystem, Builder, ByteSize, ErrorKind, FileReader, FileSystem, OpenOptions,
+};
 use arustio_server::ServerConfig;
 use arustio_testkit::s3::{FaultAction, FaultRule, Operation, OperationStats};
+use async_trait::async_trait;
 use bytes::Bytes;
 use futures::TryStreamExt as _;
 use futures::future::join_all;
@@ -41,9 +50,16 @@ async fn house(change: impl FnOnce(&mut ServerConfig)) -> House {
     house
 }
 
-/// Clients that wait as long as it takes.
+/// Clients that wait as long as it takes, of both wires.
 async fn herd(house: &House) -> Vec<ArustioFileSystem> {
-    let patient = |_| house.client_with(|config| config.read.fill_wait = LONG);
+    let patient = |number| {
+        house.client_with(move |config| {
+            config.read.fill_wait = LONG;
+            if number % 2 == 1 {
+                config.transport = Transport::Grpc;
+            }
+        })
+    };
     join_all((0..CLIENTS).map(patient)).await
 }
 
@@ -245,4 +261,157 @@ async fn r4_who_waits_for_nobody_reads_for_itself() {
         );
     }
     hanging.abort();
+}
+
+/// How a node behaves that has never anything.
+#[derive(Debug, Clone, Copy)]
+enum Lie {
+    /// Nothing, at once, as if it had waited.
+    Nothing,
+    /// Everything, some of it twice, and a lease on all of it as well.
+    Overlap,
+    /// A lease on the middle only, every time.
+    Middle,
+    /// No answer.
+    Mute,
+    /// Leases, and then it takes no bytes.
+    TakesNothing,
+    /// It sends everybody away.
+    Alone(Alone),
+}
+
+/// A node that lies about leases; the bytes that it sends are right.
+#[derive(Debug)]
+struct Liar {
+    lie: Lie,
+    bytes: Bytes,
+}
+
+impl Liar {
+    fn part(&self, want: &BlockWant, range: std::ops::Range<u64>) -> BlockPart {
+        let start = want.key.start();
+        let bytes = (start + range.start) as usize..(start + range.end) as usize;
+        BlockPart {
+            offset: range.start,
+            bytes: self.bytes.slice(bytes),
+        }
+    }
+
+    fn offer(&self, want: &BlockWant) -> Result<BlockOffer, BlockError> {
+        let std::ops::Range { start, end } = want.range;
+        let lease = |range| BlockLease {
+            lease: 1,
+            range,
+            lasts: Duration::from_secs(3),
+        };
+        let middle = (start + 1).min(end)..end.saturating_sub(1).max(start + 1).min(end);
+        let mut offer = BlockOffer::default();
+        match self.lie {
+            Lie::Nothing => {}
+            Lie::Mute => {
+                return Err(BlockError::Timeout {
+                    address: "nowhere".to_owned(),
+                    after: Duration::ZERO,
+                });
+            }
+            Lie::Alone(why) => offer.alone = Some(why),
+            Lie::TakesNothing => offer.leases = vec![lease(start..end)],
+            Lie::Middle if middle.is_empty() => {}
+            Lie::Middle => offer.leases = vec![lease(middle)],
+            Lie::Overlap => {
+                offer.parts = vec![self.part(want, middle.clone()), self.part(want, start..end)];
+                offer.leases = vec![lease(start..end)];
+            }
+        }
+        Ok(offer)
+    }
+}
+
+#[async_trait]
+impl BlockClient for Liar {
+    async fn read(
+        &self,
+        node: &NodeInfo,
+        request: BlockRead,
+        deadline: Duration,
+    ) -> Result<Vec<BlockPart>, BlockError> {
+        NoBlocks.read(node, request, deadline).await
+    }
+
+    async fn write(
+        &self,
+        node: &NodeInfo,
+        request: BlockWrite,
+        deadline: Duration,
+    ) -> Result<BlockStored, BlockError> {
+        NoBlocks.write(node, request, deadline).await
+    }
+
+    async fn cached(
+        &self,
+        node: &NodeInfo,
+        extents: &[BlockExtent],
+        deadline: Duration,
+    ) -> Result<Vec<u64>, BlockError> {
+        NoBlocks.cached(node, extents, deadline).await
+    }
+
+    async fn remove(
+        &self,
+        node: &NodeInfo,
+        selector: BlockSelector,
+        deadline: Duration,
+    ) -> Result<u64, BlockError> {
+        NoBlocks.remove(node, selector, deadline).await
+    }
+
+    async fn want(
+        &self,
+        _: &NodeInfo,
+        request: BlockWant,
+        _: Duration,
+    ) -> Result<BlockOffer, BlockError> {
+        self.offer(&request)
+    }
+
+    async fn lease(
+        &self,
+        _: &NodeInfo,
+        _: u64,
+        _: LeaseWord,
+        _: Duration,
+    ) -> Result<bool, BlockError> {
+        Ok(false)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r4_whatever_a_node_says_about_leases_readers_get_the_right_bytes() {
+    let house = house(|_| ()).await;
+    let bytes = pattern(9, 9 * MIB + 5);
+    put(&house, bytes.clone()).await;
+    for lie in [
+        Lie::Nothing,
+        Lie::Overlap,
+        Lie::Middle,
+        Lie::Mute,
+        Lie::TakesNothing,
+        Lie::Alone(Alone::Busy),
+        Lie::Alone(Alone::Stale),
+    ] {
+        let liar = Arc::new(Liar {
+            lie,
+            bytes: bytes.clone(),
+        });
+        let mut config = house.config();
+        // It would show.
+        config.read.fill_wait = LONG;
+        let builder = Builder::new().config(config).blocks(liar);
+        let fs = builder.connect().await.unwrap();
+        let reader = open(&fs).await;
+        assert!(within(whole(&reader)).await.unwrap() == bytes, "{lie:?}");
+        let at = 4 * MIB - 100;
+        let some = within(reader.read_at(at as u64, 200)).await.unwrap();
+        assert_eq!(some, bytes[at..at + 200], "{lie:?}");
+    }
 }
