@@ -427,6 +427,7 @@ async fn health_metrics_and_version_are_served() {
     for name in [
         "arustio_server_requests_total{method=\"propose\",kind=\"ok\"}",
         "arustio_block_hits_total{tier=\"memory\"} 0",
+        "arustio_block_fills_granted_total 0",
         "arustio_block_capacity_bytes{tier=\"disk\"} 67108864",
         "arustio_meta_leading 1",
     ] {

@@ -118,7 +118,8 @@ impl Operation {
     }
 }
 
-/// What came of a request. A request itself says [`Status::Ok`].
+/// What came of a request. A request itself says [`Status::Ok`], but for a `Fill` that ends
+/// a lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Status {
     /// Done; of a read, these bytes are there.

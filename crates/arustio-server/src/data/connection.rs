@@ -79,6 +79,7 @@ pub(super) async fn serve<R: AsyncRead + Unpin + Send>(
         waits: Arc::new(Semaphore::new(WAITS)),
         gone: CancellationToken::new(),
         holder: Holder(holder),
+        asked: false,
     };
     let peer = &peer.name;
     match connection.live(&stop).await {
@@ -104,8 +105,9 @@ struct Connection<R> {
     waits: Arc<Semaphore>,
     /// Ends their waiting: nobody hears the answer any more.
     gone: CancellationToken,
-    /// Who holds the peer's leases.
+    /// Who holds the peer's leases, if it ever asked for any.
     holder: Holder,
+    asked: bool,
 }
 
 impl<R: AsyncRead + Unpin + Send> Connection<R> {
@@ -137,7 +139,7 @@ impl<R: AsyncRead + Unpin + Send> Connection<R> {
     /// Lets go: what is under way is given a moment, then everything is dropped.
     async fn end(mut self) {
         self.gone.cancel();
-        self.endpoint.fills.abandon(self.holder);
+        self.abandon();
         let quiet = async {
             while self.work.join_next().await.is_some() {}
             self.outbox.room(1).await;
@@ -150,7 +152,14 @@ impl<R: AsyncRead + Unpin + Send> Connection<R> {
         self.outbox.close();
         // A lease may have been given while the connection ended.
         self.work.shutdown().await;
-        self.endpoint.fills.abandon(self.holder);
+        self.abandon();
+    }
+
+    /// The peer brings nothing any more.
+    fn abandon(&self) {
+        if self.asked {
+            self.endpoint.fills.abandon(self.holder);
+        }
     }
 
     /// The next request, once there is room for its answer; `None` when the peer is done.
@@ -301,6 +310,7 @@ impl<R: AsyncRead + Unpin + Send> Connection<R> {
         let Ok(place) = Arc::clone(&self.waits).try_acquire_owned() else {
             return self.say(&fill::busy(&header), Bytes::new());
         };
+        self.asked = true;
         let (endpoint, outbox) = (Arc::clone(&self.endpoint), Arc::clone(&self.outbox));
         let (share, gone, holder) = (self.share.clone(), self.gone.clone(), self.holder);
         self.work.spawn(async move {
