@@ -11,11 +11,12 @@ use arustio_client::block::{
     BlockSelector, BlockStored, BlockWant, BlockWrite, LeaseWord, NoBlocks,
 };
 use arustio_client::config::Transport;
-use arustio_client::types::cluster::NodeInfo;
+use arustio_client::types::NodeId;
+use arustio_client::types::cluster::{ClusterView, DataEndpoints, NodeInfo};
 use arustio_client::{
     ArustioFileSystem, Builder, ByteSize, ErrorKind, FileReader, FileSystem, OpenOptions,
 };
-use arustio_server::ServerConfig;
+use arustio_server::{Server, ServerConfig};
 use arustio_testkit::s3::{FaultAction, FaultRule, Operation, OperationStats};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -261,6 +262,84 @@ async fn r4_who_waits_for_nobody_reads_for_itself() {
         );
     }
     hanging.abort();
+}
+
+/// Servers that are block nodes of a view; they know nothing of one another.
+struct Nodes {
+    servers: Vec<(Server, tempfile::TempDir)>,
+    view: ClusterView,
+}
+
+impl Nodes {
+    async fn start() -> Self {
+        let mut servers = Vec::new();
+        let mut nodes = Vec::new();
+        for id in 1..=3 {
+            let folder = tempfile::tempdir().unwrap();
+            let lasting = |config: &mut ServerConfig| config.block.fill.lease = LONG;
+            let (server, address) = House::serve(folder.path(), lasting).await;
+            servers.push((server, folder));
+            nodes.push(NodeInfo {
+                id: NodeId::new(id),
+                address,
+                weight: 1,
+                data: DataEndpoints::default(),
+            });
+        }
+        Self {
+            servers,
+            view: ClusterView { epoch: 1, nodes },
+        }
+    }
+
+    async fn herd(&self, house: &House) -> Vec<ArustioFileSystem> {
+        let client =
+            |_| house.client_of_nodes(self.view.clone(), |config| config.read.fill_wait = LONG);
+        join_all((0..CLIENTS).map(client)).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r5_r6_blocks_of_several_nodes_are_read_from_the_store_once() {
+    let house = house(|_| ()).await;
+    let bytes = pattern(10, 15 * MIB + 1);
+    put(&house, bytes.clone()).await;
+    slowly(&house);
+    let nodes = Nodes::start().await;
+    let readers = opened(&nodes.herd(&house).await).await;
+    gets(&house);
+    for got in within(join_all(readers.iter().map(whole))).await {
+        assert!(got.unwrap() == bytes, "wrong bytes");
+    }
+    let cost = gets(&house);
+    assert_eq!((cost.bytes_out, cost.requests), (bytes.len() as u64, 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r4_nodes_that_stop_one_after_the_other_cost_no_byte() {
+    let house = house(|_| ()).await;
+    let bytes = pattern(11, 15 * MIB + 1);
+    put(&house, bytes.clone()).await;
+    let mut nodes = Nodes::start().await;
+    let readers = opened(&nodes.herd(&house).await).await;
+    let mut reads = Box::pin(join_all(readers.iter().map(whole)));
+    let stopping = async {
+        for (server, _folder) in nodes.servers.drain(..) {
+            server.stop().await;
+        }
+    };
+    let all = within(async {
+        tokio::select! {
+            all = &mut reads => all,
+            () = stopping => reads.await,
+        }
+    });
+    for got in all.await {
+        assert!(got.unwrap() == bytes, "wrong bytes");
+    }
+    // Without any node it goes on all the same.
+    let late = readers[0].read_at(7 * MIB as u64, 1000);
+    assert_eq!(within(late).await.unwrap(), bytes[7 * MIB..7 * MIB + 1000]);
 }
 
 /// How a node behaves that has never anything.

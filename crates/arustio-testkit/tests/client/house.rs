@@ -77,7 +77,8 @@ impl House {
         }
     }
 
-    async fn serve(
+    /// One server, and where it is spoken to.
+    pub(crate) async fn serve(
         folder: &std::path::Path,
         change: impl FnOnce(&mut ServerConfig),
     ) -> (Server, String) {
@@ -157,6 +158,22 @@ impl House {
         let mut config = self.config();
         change(&mut config);
         Builder::new().config(config).connect().await.unwrap()
+    }
+
+    /// A client that takes these for the block nodes.
+    pub(crate) async fn client_of_nodes(
+        &self,
+        view: ClusterView,
+        change: impl FnOnce(&mut ClientConfig),
+    ) -> ArustioFileSystem {
+        let mut config = self.config();
+        change(&mut config);
+        let seam = Seam {
+            view: Some(Arc::new(view)),
+            ..Seam::of(&config, Link::default(), Box::new(|_| ()))
+        };
+        let builder = Builder::new().config(config).metadata(Arc::new(seam));
+        builder.connect().await.unwrap()
     }
 
     /// A client that says what it waits for.
@@ -344,13 +361,24 @@ struct Seam {
     inner: RemoteMetadata,
     link: Link,
     hook: Hook,
+    /// Instead of what the metadata service says.
+    view: Option<Arc<ClusterView>>,
 }
 
 impl Seam {
     fn new(config: &ClientConfig, link: Link, hook: Hook) -> Arc<Self> {
+        Arc::new(Self::of(config, link, hook))
+    }
+
+    fn of(config: &ClientConfig, link: Link, hook: Hook) -> Self {
         let entropy = Arc::new(Entropy::from_os());
         let inner = RemoteMetadata::new(config, Principal::default(), entropy).unwrap();
-        Arc::new(Self { inner, link, hook })
+        Self {
+            inner,
+            link,
+            hook,
+            view: None,
+        }
     }
 }
 
@@ -398,7 +426,10 @@ impl MetadataClient for Seam {
 
     async fn cluster_view(&self) -> Result<Arc<ClusterView>> {
         self.link.up().await;
-        self.inner.cluster_view().await
+        match &self.view {
+            Some(view) => Ok(Arc::clone(view)),
+            None => self.inner.cluster_view().await,
+        }
     }
 }
 
