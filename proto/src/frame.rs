@@ -29,10 +29,21 @@
 //! the first byte of the answer's header, and nothing else ever carries one: whoever reads
 //! takes one off the queue of those that came for each such answer.
 //!
-//! # Reserved
-//! `Fill` (leases of clients that fill) has its number, and `YouFill` its status; no node
-//! serves it yet, each answers [`Status::Unsupported`], as it does to a `Pass` where no
-//! descriptor can travel. The flag [`Flags::WANT_FILL`] is answered with a plain miss.
+//! # Leases
+//! Only between sides that both say [`body::LEASES`] in their `Hello`. A `Read` with
+//! [`Flags::WANT_FILL`] asks for whole chunks, says how long the block is, and in `millis`
+//! how long the node may wait for what others bring. Its answer is the parts that are
+//! there, and in the end one of: nothing more ([`Status::Ok`] is the last part's),
+//! [`Status::YouFill`] with leases ([`body::encode_grants`]), [`Status::Miss`] when it was
+//! waited in vain, [`Status::Busy`], [`Status::Stale`] or [`Status::Rejected`] (the bytes
+//! must not be cached) for a reader who has to do without. All but the miss may follow
+//! parts.
+//!
+//! A `Fill` names its lease in `epoch`. With a payload it is a `Write`, answered
+//! [`Status::Miss`] where the lease was lost. Without one it is about the lease itself, and
+//! its own status says what: [`Status::Ok`] renews it, [`Status::Miss`] gives it up,
+//! [`Status::Stale`] and [`Status::Rejected`] end it since the version is gone or must not
+//! be cached. The answer is [`Status::Ok`], or [`Status::Miss`] if it was lost before.
 
 pub mod body;
 mod header;
@@ -55,5 +66,7 @@ pub const MAX_PAYLOAD: u32 = 256 << 20;
 pub const MAX_TEXT: usize = 1024;
 /// Most contents that one `Stat` asks about.
 pub const MAX_EXTENTS: usize = 1 << 16;
+/// Most leases in one answer.
+pub const MAX_GRANTS: usize = 32;
 /// Longest access token.
 pub const MAX_TOKEN: usize = 4096;

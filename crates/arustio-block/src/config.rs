@@ -35,6 +35,14 @@ pub const DEFAULT_MIN_FETCH: ByteSize = ByteSize::kib(256);
 /// Reads of a UFS by this node at a time.
 pub const DEFAULT_FETCHES: usize = 64;
 
+/// How long a lease of a filling client lasts without a byte: longer than a store needs for
+/// its first byte, shorter than readers wait.
+pub const DEFAULT_LEASE: Duration = Duration::from_secs(3);
+/// Leases at a time: about 250 bytes each.
+pub const DEFAULT_LEASES: usize = 16_384;
+/// Readers that wait at a time for bytes that others bring.
+pub const DEFAULT_WAITERS: usize = 4096;
+
 /// Settings of a block node.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -45,6 +53,8 @@ pub struct BlockConfig {
     pub disk: DiskConfig,
     /// Fetching on behalf of clients.
     pub fetch: FetchConfig,
+    /// Leases of clients that bring what is missing.
+    pub fill: FillConfig,
 }
 
 /// Settings of the memory tier.
@@ -134,6 +144,34 @@ impl Default for FetchConfig {
     }
 }
 
+/// Settings of leases: of several clients that miss the same bytes one brings them, and the
+/// others wait for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FillConfig {
+    /// After so long without a byte the next reader who wants a part of it takes a lease
+    /// over.
+    #[serde(with = "arustio_types::unit::duration")]
+    pub lease: Duration,
+    /// Leases at a time; whoever comes then reads its store without one.
+    pub leases: usize,
+    /// Readers that wait at a time; whoever comes then reads its store.
+    pub waiters: usize,
+}
+
+impl Default for FillConfig {
+    fn default() -> Self {
+        Self {
+            lease: DEFAULT_LEASE,
+            leases: DEFAULT_LEASES,
+            waiters: DEFAULT_WAITERS,
+        }
+    }
+}
+
+/// Longest lease: a holder that died is noticed after it.
+const LONGEST_LEASE: Duration = Duration::from_secs(60);
+
 /// An eviction policy by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -154,6 +192,8 @@ pub struct CheckedConfig {
     pub disk: Option<CheckedDisk>,
     /// Fetching.
     pub fetch: CheckedFetch,
+    /// Leases.
+    pub fill: FillConfig,
 }
 
 /// Checked settings of the memory tier.
@@ -213,6 +253,13 @@ impl BlockConfig {
             ));
         }
         positive("fetch.concurrency", self.fetch.concurrency)?;
+        if self.fill.lease.is_zero() || self.fill.lease > LONGEST_LEASE {
+            return Err(BlockError::Setting {
+                name: "fill.lease",
+                value: format!("{:?}", self.fill.lease),
+                reason: "it has to be more than nothing and at most 60s",
+            });
+        }
         positive("disk.read_threads", self.disk.read_threads)?;
         positive("disk.write_threads", self.disk.write_threads)?;
         let disk = (disk.get() > 0).then(|| CheckedDisk {
@@ -233,6 +280,7 @@ impl BlockConfig {
                 min_fetch,
                 concurrency: self.fetch.concurrency,
             },
+            fill: self.fill,
         })
     }
 }

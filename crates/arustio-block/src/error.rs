@@ -31,6 +31,14 @@ pub enum BlockError {
         /// Length of the block.
         block_len: u64,
     },
+    /// A range that a reader would fill is not one of whole chunks.
+    #[error("bytes {}..{} of block {key} are no run of whole chunks of it", range.start, range.end)]
+    Misplaced {
+        /// The block.
+        key: BlockKey,
+        /// The range.
+        range: std::ops::Range<u64>,
+    },
     /// Another process uses the cache directory.
     #[error("cache directory {} is in use by another process{}: stop that process, or give this one another directory", dir.display(), holder(*pid))]
     Locked {
@@ -105,9 +113,10 @@ fn holder(pid: Option<u32>) -> String {
 impl Classify for BlockError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::BlockLength { .. } | Self::OutOfBlock { .. } | Self::Setting { .. } => {
-                ErrorKind::InvalidArgument
-            }
+            Self::BlockLength { .. }
+            | Self::OutOfBlock { .. }
+            | Self::Misplaced { .. }
+            | Self::Setting { .. } => ErrorKind::InvalidArgument,
             Self::Locked { .. } => ErrorKind::Conflict,
             Self::Directory { .. } | Self::Probe { .. } | Self::Pin { .. } | Self::Closed => {
                 ErrorKind::Unavailable

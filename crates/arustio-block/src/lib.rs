@@ -8,6 +8,7 @@
 //! - [`store`]: the trait that every tier implements, and its contract. Read it first.
 //! - [`memory`], [`disk`], [`tier`]: blocks in memory, in files, and the two together.
 //! - [`node`]: a store with single-flight loading, what a server serves.
+//! - [`fills`]: of several clients that miss the same bytes one brings them.
 //! - [`eviction`], [`config`], [`metrics`], [`error`]: as the names say.
 //!
 //! # Limits are exact
@@ -17,7 +18,7 @@
 //! writes that are under way, which the numbers of disk threads bound.
 //!
 //! # Not here
-//! Admission by frequency, scan resistance, leases for filling clients, paced scrubbing.
+//! Admission by frequency, scan resistance, paced scrubbing.
 //! Descriptors are lent here ([`BlockStore::borrow`]); passing them on is the server's.
 // `memory::map` maps memory, and nothing else does.
 #![deny(unsafe_code)]
@@ -27,6 +28,7 @@ pub mod config;
 pub mod disk;
 pub mod error;
 pub mod eviction;
+pub mod fills;
 pub mod memory;
 pub mod metrics;
 pub mod node;
@@ -42,9 +44,11 @@ mod image;
 mod inflight;
 mod scan;
 
-pub use config::{BlockConfig, CheckedConfig, Machine};
+pub use config::{BlockConfig, CheckedConfig, FillConfig, Machine};
 pub use disk::{DiskBackend, DiskTier, LocalDisk};
 pub use error::BlockError;
+pub use fills::lease::{Ending, FillMetrics, Grant, Holder, LeaseId, MOST_GRANTS, Refusal};
+pub use fills::{FillOffer, FillOutcome, FillWant, Fills, Look, Waiting};
 pub use memory::MemoryTier;
 pub use metrics::TierMetrics;
 pub use node::{BlockNode, Fetch};

@@ -4,10 +4,12 @@
 //! wrong here costs time and never a byte. [`BlockClient`] is the seam that makes the
 //! two wires comparable: [`FramedBlocks`], the default, and [`GrpcBlocks`]; [`LocalBlocks`]
 //! reads the blocks of a node on this host without either. [`owner`] says which node to
-//! ask; `fill` sends blocks in the background.
+//! ask; `fill` sends blocks in the background. [`lease`] is what readers of the same cold
+//! bytes and their node say to one another.
 
 pub(crate) mod fill;
 pub mod framed;
+pub mod lease;
 pub mod local;
 pub mod owner;
 pub(crate) mod remote;
@@ -24,6 +26,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 pub use framed::FramedBlocks;
+pub use lease::{Alone, BlockLease, BlockOffer, BlockWant, LeaseWord};
 pub use local::LocalBlocks;
 pub use remote::GrpcBlocks;
 
@@ -70,6 +73,43 @@ pub trait BlockClient: Send + Sync + fmt::Debug {
         selector: BlockSelector,
         deadline: Duration,
     ) -> Result<u64, BlockError>;
+
+    /// The parts of a block's range that a node has, and what the caller is to bring of the
+    /// rest. Where others bring all of it the node waits for them, at most as long as the
+    /// request says. A client that knows no leases sends its callers away, as this one does.
+    ///
+    /// Whoever is given a lease brings its bytes with [`fill`](Self::fill), or ends it. A
+    /// lease that nobody was told of, since the future was dropped, ends by itself.
+    async fn want(
+        &self,
+        _node: &NodeInfo,
+        _request: BlockWant,
+        _deadline: Duration,
+    ) -> Result<BlockOffer, BlockError> {
+        Ok(BlockOffer::alone(Alone::Unsupported))
+    }
+
+    /// Gives bytes of a block to a node under a lease; without any where there are none.
+    async fn fill(
+        &self,
+        node: &NodeInfo,
+        _lease: u64,
+        request: BlockWrite,
+        deadline: Duration,
+    ) -> Result<BlockStored, BlockError> {
+        self.write(node, request, deadline).await
+    }
+
+    /// Renews or ends a lease. False: it was lost before.
+    async fn lease(
+        &self,
+        _node: &NodeInfo,
+        _lease: u64,
+        _word: LeaseWord,
+        _deadline: Duration,
+    ) -> Result<bool, BlockError> {
+        Ok(false)
+    }
 
     /// A whole block as part of a file, from a node on this host; `None` where it has not
     /// all of it. A client that takes no descriptors refuses, as this one does.
@@ -178,6 +218,8 @@ pub enum BlockStored {
     AlreadyPresent,
     /// It does not want them now, and why.
     Rejected(String),
+    /// They came under a lease that was lost, and were not kept.
+    Late,
 }
 
 /// Which blocks to forget.

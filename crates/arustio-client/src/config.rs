@@ -118,6 +118,11 @@ pub struct ReadConfig {
     /// How long a block node may take before the under file system is asked instead.
     #[serde(with = "arustio_types::unit::duration")]
     pub node_timeout: Duration,
+    /// How long a reader waits for the next byte that another client brings to a block node,
+    /// before it asks the under file system itself; `0` never waits, so that of several
+    /// readers of the same cold bytes each asks for itself.
+    #[serde(with = "arustio_types::unit::duration")]
+    pub fill_wait: Duration,
     /// Ask block nodes at all.
     pub cache: bool,
     /// What is compared with its checksum.
@@ -186,6 +191,7 @@ impl Default for ReadConfig {
             fill_buffer: ByteSize::mib(32),
             fill_linger: Duration::from_secs(5),
             node_timeout: Duration::from_secs(2),
+            fill_wait: Duration::from_secs(5),
             cache: true,
             verify: Verify::default(),
         }

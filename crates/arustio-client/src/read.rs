@@ -2,11 +2,12 @@
 //!
 //! A handle is pinned to one content at one version (`pin`); whatever served a part,
 //! the bytes are of that content or the call fails (R1). `plan` is the arithmetic of
-//! ranges, `fetch` asks nodes and the store for one range, `stream` keeps several
-//! such ranges in flight, `reader` is the handle, [`sequential`] dresses it as
+//! ranges, `fetch` asks nodes and the store for one range, `cold` shares what is cold with
+//! other readers, `stream` keeps several such ranges in flight, `reader` is the handle, [`sequential`] dresses it as
 //! `AsyncRead` and `AsyncSeek`. `budget` bounds what all of them buffer.
 
 pub(crate) mod budget;
+pub(crate) mod cold;
 pub(crate) mod fetch;
 pub(crate) mod pin;
 pub(crate) mod plan;

@@ -6,17 +6,22 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
-use arustio_block::{BlockStore, Rejection};
+use arustio_block::{BlockStore, Ending, FillOffer, FillWant, Fills, Look, Refusal, Rejection};
 use arustio_proto::failure::Failure;
 use arustio_types::{BlockKey, ByteSize, ErrorKind, NodeId};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 /// The unit in which byte budgets are counted.
 const GRAIN: u64 = 4096;
 /// Blocks that one request may ask about: looking at them takes well below a second.
 const MOST_COUNTED: u64 = 1 << 20;
+
+/// Longest wait for what others bring, whatever a reader says; it may ask again.
+pub(crate) const MOST_WAIT: Duration = Duration::from_secs(5);
 
 /// Who this node is.
 #[derive(Debug, Clone, Default)]
@@ -105,6 +110,47 @@ pub(crate) fn check_write(
         return Err(Failure::new(ErrorKind::InvalidArgument, message));
     }
     Ok(())
+}
+
+/// What a reader gets who would bring what is missing, and what counts for its bytes until
+/// they are sent. Nothing is held while it waits. Safe to drop.
+pub(crate) async fn wanted(
+    fills: &Arc<Fills>,
+    budgets: &[&Budget],
+    want: &FillWant,
+    until: Instant,
+) -> Result<(FillOffer, Vec<OwnedSemaphorePermit>), Failure> {
+    loop {
+        // Bytes from disk are ours until they are sent.
+        let mut held = Vec::new();
+        for budget in budgets {
+            held.extend(budget.wait(want.range.end - want.range.start).await);
+        }
+        let look = fills.look(want).await;
+        match look.map_err(|error| Failure::of(&error))? {
+            Look::Offer(offer) => return Ok((offer, held)),
+            Look::Wait(waiting) => {
+                drop(held);
+                if !waiting.changed(until).await {
+                    return Ok((FillOffer::default(), Vec::new()));
+                }
+            }
+        }
+    }
+}
+
+/// Ends a lease whose bytes cannot be received now.
+pub(crate) fn no_room(fills: &Fills, lease: u64) {
+    fills.end(arustio_block::LeaseId(lease), Ending::NoRoom);
+}
+
+/// Why a reader has to do without, in one line.
+pub(crate) fn refusal(why: Refusal) -> &'static str {
+    match why {
+        Refusal::Stale => "the version is gone from the store below",
+        Refusal::Uncacheable => "the bytes must not be cached",
+        Refusal::Busy => "too much is under way",
+    }
 }
 
 /// Why bytes were not kept, in one line.

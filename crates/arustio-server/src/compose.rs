@@ -12,10 +12,10 @@ use std::future::pending;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use arustio_block::{BlockStore, DiskTier, Machine, MemoryTier, TieredStore};
+use arustio_block::{BlockStore, DiskTier, Fills, Machine, MemoryTier, TieredStore};
 use arustio_meta::engine::KvEngine;
 use arustio_meta::error::StoreError;
 use arustio_meta::namespace::Namespace;
@@ -110,6 +110,7 @@ pub(crate) struct Opened {
 #[derive(Debug)]
 struct BlockPart {
     store: Arc<dyn BlockStore>,
+    fills: Arc<Fills>,
     identity: Identity,
     memory: ByteSize,
     disk: ByteSize,
@@ -328,6 +329,8 @@ impl Server {
         let late = self.metadata.as_ref().map(|part| Arc::clone(&part.late));
         Endpoint {
             store: Arc::clone(&blocks.store),
+            fills: Arc::clone(&blocks.fills),
+            holders: AtomicU64::new(0),
             identity: blocks.identity.clone(),
             cluster: Box::new(move || {
                 let opened = late.as_ref().and_then(|late| late.get());
@@ -348,6 +351,7 @@ impl Server {
         let block = self.blocks.as_ref().map(|part| {
             block::Blocks::new(
                 Arc::clone(&part.store),
+                Arc::clone(&part.fills),
                 part.identity.clone(),
                 settings.grpc.block_chunk,
                 part.receiving.clone(),
@@ -498,8 +502,13 @@ async fn open_blocks(
         }
     };
     metrics.watch_blocks(Arc::clone(&store));
+    // Leases of another run of this node are not taken for those of this one.
+    let first = u64::from_le_bytes(crate::data_dir::random()?);
+    let fills = Fills::new(Arc::clone(&store), config.fill, first);
+    metrics.watch_fills(Arc::clone(&fills));
     Ok(BlockPart {
         store,
+        fills,
         identity: Identity {
             instance: data.instance()?,
             ..Identity::default()

@@ -10,14 +10,16 @@
 //! - `connection`: greeting, reading, and how it ends.
 //! - `request`: from a header to an answer.
 //! - `pass`: who gets descriptors, and what is kept for them.
+//! - `fill`: leases of clients that bring what is missing.
 //!
 //! # Not here yet
-//! Leases of clients that fill (`Fill`) are answered with `Unsupported`. Who asks for bytes
-//! is not checked, as everywhere in this release. Bytes of the disk tier are read and sent,
-//! not sent with `sendfile`: what the store lends of a file has a checksum only for whole
-//! chunks, and a client compares every byte that comes through a socket.
+//! Who asks for bytes is not checked, as everywhere in this release. Bytes of the disk tier
+//! are read and sent, not sent with `sendfile`: what the store lends of a file has a
+//! checksum only for whole chunks, and a client compares every byte that comes through a
+//! socket.
 
 mod connection;
+mod fill;
 mod pass;
 mod request;
 pub(crate) mod socket;
@@ -26,9 +28,10 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use arustio_block::BlockStore;
+use arustio_block::{BlockStore, Fills};
 use arustio_client::block::framed::outbox::WriteHalf;
 use arustio_client::net;
 use arustio_proto::frame::{Header, Operation, Status};
@@ -56,6 +59,9 @@ type Cluster = Box<dyn Fn() -> (ClusterId, Incarnation) + Send + Sync>;
 /// What all connections share.
 pub(crate) struct Endpoint {
     pub(crate) store: Arc<dyn BlockStore>,
+    pub(crate) fills: Arc<Fills>,
+    /// Connections that there were: each holds its leases under a number of its own.
+    pub(crate) holders: AtomicU64,
     pub(crate) identity: Identity,
     pub(crate) cluster: Cluster,
     pub(crate) receiving: Budget,

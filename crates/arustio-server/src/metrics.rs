@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arustio_block::BlockStore;
+use arustio_block::{BlockStore, Fills};
 use arustio_meta::store::{Role, StoreStatus};
 use arustio_types::ErrorKind;
 use parking_lot::Mutex;
@@ -96,6 +96,12 @@ impl Metrics {
         self.registry.lock().register_collector(collector);
     }
 
+    /// Shows what became of leases, too.
+    pub(crate) fn watch_fills(&self, fills: Arc<Fills>) {
+        let collector = Box::new(Leases(fills));
+        self.registry.lock().register_collector(collector);
+    }
+
     /// Shows the state of the metadata node, too.
     pub(crate) fn watch_metadata(&self, status: watch::Receiver<StoreStatus>) {
         let collector = Box::new(Metadata(status));
@@ -174,6 +180,22 @@ impl Blocks {
                 let value = i64::try_from(value(tier)).unwrap_or(i64::MAX);
                 ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
             }
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+struct Leases(Arc<Fills>);
+
+impl Collector for Leases {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let kind = prometheus_client::metrics::MetricType::Counter;
+        for (name, value) in self.0.metrics().values() {
+            let short = name.trim_end_matches("_total");
+            let help = "Leases of clients that bring what is missing";
+            let encoder = encoder.encode_descriptor(short, help, None, kind)?;
+            ConstCounter::new(value).encode(encoder)?;
         }
         Ok(())
     }

@@ -363,6 +363,7 @@ async fn read(
         key: Some((&key).into()),
         range: Some(block::ByteRange { offset, length }),
         epoch: 0,
+        fill: None,
     };
     let mut chunks = client.read(request).await.unwrap().into_inner();
     let mut parts = Vec::new();
@@ -426,6 +427,7 @@ async fn health_metrics_and_version_are_served() {
     for name in [
         "arustio_server_requests_total{method=\"propose\",kind=\"ok\"}",
         "arustio_block_hits_total{tier=\"memory\"} 0",
+        "arustio_block_fills_granted_total 0",
         "arustio_block_capacity_bytes{tier=\"disk\"} 67108864",
         "arustio_meta_leading 1",
     ] {

@@ -1,11 +1,11 @@
-//! Payloads that are more than plain bytes: `Hello`, lists of `Stat`, the checksum of a
-//! `Pass`, texts, versions.
+//! Payloads that are more than plain bytes: `Hello`, lists of `Stat`, leases, the checksum
+//! of a `Pass`, texts, versions.
 
 use std::fmt;
 
 use arustio_types::{BlockSize, Checksum, ClusterId, ContentId, Incarnation, NodeId};
 
-use super::{FrameError, MAX_EXTENTS, MAX_TEXT, MAX_TOKEN, OLDEST, VERSION};
+use super::{FrameError, MAX_EXTENTS, MAX_GRANTS, MAX_TEXT, MAX_TOKEN, OLDEST, VERSION};
 
 /// Bytes of a `Hello` without its token.
 const HELLO: usize = 56;
@@ -15,6 +15,10 @@ pub(super) const MAX_HELLO: usize = HELLO + MAX_TOKEN;
 pub(super) const EXTENT: usize = 32;
 /// Bytes of one figure in the answer to a `Stat`.
 pub(super) const COUNT: usize = 8;
+/// Bytes of one lease in an answer.
+pub(super) const GRANT: usize = 24;
+/// The feature of a side that knows leases.
+pub const LEASES: u32 = 1;
 /// Bytes in the answer to a `Pass`.
 pub(super) const PASSED: usize = 4;
 
@@ -46,7 +50,7 @@ impl Versions {
 pub struct Hello {
     /// Versions that it speaks; of an answer, those of the node.
     pub versions: Versions,
-    /// Bits for what may come later without a new version; unknown ones are ignored.
+    /// What it knows beside its versions, as bits: [`LEASES`]; unknown ones are ignored.
     pub features: u32,
     /// The cluster that it belongs to.
     pub cluster: ClusterId,
@@ -64,7 +68,7 @@ impl Default for Hello {
     fn default() -> Self {
         Self {
             versions: Versions::HERE,
-            features: 0,
+            features: LEASES,
             cluster: ClusterId::default(),
             incarnation: Incarnation::default(),
             node: NodeId::default(),
@@ -182,6 +186,51 @@ pub fn decode_counts(bytes: &[u8]) -> Result<Vec<u64>, FrameError> {
     let count = |mut raw: &[u8]| take(&mut raw).map(u64::from_le_bytes);
     let counts = bytes.chunks(COUNT).map(count);
     counts.collect::<Option<_>>().ok_or(wrong)
+}
+
+/// A lease: the duty to bring bytes of a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Grant {
+    /// Its name.
+    pub lease: u64,
+    /// Where in the block the bytes begin.
+    pub offset: u64,
+    /// How many they are; at least one.
+    pub length: u64,
+}
+
+/// The payload that lists leases.
+pub fn encode_grants(grants: &[Grant]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(grants.len() * GRANT);
+    for grant in grants {
+        for field in [grant.lease, grant.offset, grant.length] {
+            bytes.extend(field.to_le_bytes());
+        }
+    }
+    bytes
+}
+
+/// The leases of a payload: at least one, ascending, without overlap.
+pub fn decode_grants(bytes: &[u8]) -> Result<Vec<Grant>, FrameError> {
+    let wrong = FrameError::Body("list of leases");
+    let count = bytes.len() / GRANT;
+    if !bytes.len().is_multiple_of(GRANT) || count == 0 || count > MAX_GRANTS {
+        return Err(wrong);
+    }
+    let mut end = 0;
+    let mut grant = |mut raw: &[u8]| {
+        let mut field = || take(&mut raw).map(u64::from_le_bytes);
+        let (lease, offset, length) = (field()?, field()?, field()?);
+        let sound = offset >= end && length > 0;
+        end = offset.checked_add(length)?;
+        sound.then_some(Grant {
+            lease,
+            offset,
+            length,
+        })
+    };
+    let grants = bytes.chunks(GRANT).map(&mut grant);
+    grants.collect::<Option<_>>().ok_or(wrong)
 }
 
 /// The payload that comes with a descriptor: the checksum that the whole block had when it

@@ -25,7 +25,7 @@ pub enum Operation {
     Read,
     /// Bytes for a node to keep.
     Write,
-    /// Bytes under a lease; reserved.
+    /// Bytes under a lease, or a word about the lease.
     Fill,
     /// How much is there of whole contents.
     Stat,
@@ -118,7 +118,8 @@ impl Operation {
     }
 }
 
-/// What came of a request. A request itself says [`Status::Ok`].
+/// What came of a request. A request itself says [`Status::Ok`], but for a `Fill` that ends
+/// a lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Status {
     /// Done; of a read, these bytes are there.
@@ -126,13 +127,13 @@ pub enum Status {
     Ok,
     /// Nothing is there.
     Miss,
-    /// Nothing is there: the client may fill it for so many milliseconds. Reserved.
+    /// The client is to bring what the payload lists; a lease lasts so many milliseconds.
     YouFill,
     /// Too much is under way: come back after so many milliseconds.
     Busy,
     /// Not kept, for the reason in the payload; another node may.
     Rejected,
-    /// The content is gone. Reserved.
+    /// The content is gone.
     Stale,
     /// All of it was there.
     AlreadyPresent,
@@ -194,7 +195,7 @@ pub struct Flags(u16);
 impl Flags {
     /// None.
     pub const NONE: Self = Self(0);
-    /// The reader would fill what is missing; may be ignored.
+    /// The reader would bring what is missing; may be ignored.
     pub const WANT_FILL: Self = Self(0x0001);
     /// This frame answers.
     pub const ANSWER: Self = Self(0x0100);
@@ -244,10 +245,11 @@ pub struct Header {
     pub operation: Operation,
     /// How.
     pub flags: Flags,
-    /// What came of it.
+    /// What came of it; of a `Fill` without bytes, what becomes of the lease.
     pub status: Status,
-    /// Of a request: how long its sender waits, 0 for "as long as you like". Of an answer:
-    /// when to come back, or how long a lease lasts.
+    /// Of a request: how long its sender waits, 0 for "as long as you like"; with
+    /// [`Flags::WANT_FILL`], how long the node may wait for others. Of an answer: when to
+    /// come back, or how long a lease lasts.
     pub millis: u32,
     /// Chosen by who asks, and repeated by who answers.
     pub request: u64,
@@ -259,7 +261,7 @@ pub struct Header {
     pub index: u64,
     /// The mount that the content belongs to, so that an unmount can forget it.
     pub mount: MountId,
-    /// Epoch of the sender's view of the cluster; 0 where it has none.
+    /// Epoch of the sender's view of the cluster, 0 where it has none; of a `Fill`, the lease.
     pub epoch: u64,
     /// Where in the block the bytes begin; of an answer to `Pass`, where in the file; of a
     /// `Release`, the id of the `Pass` that is given back.

@@ -12,7 +12,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::body::{self, Extent, Hello, Versions};
+use super::body::{self, Extent, Grant, Hello, Versions};
 use super::*;
 
 const SUM: Checksum = Checksum(0x0102_0304);
@@ -48,6 +48,15 @@ fn extents() -> Vec<Extent> {
         blocks,
     };
     vec![extent(1), extent(300)]
+}
+
+fn grants() -> Vec<Grant> {
+    let grant = |lease, offset| Grant {
+        lease,
+        offset,
+        length: 256 << 10,
+    };
+    vec![grant(0x0102_0304_0506_0708, 0), grant(9, 1 << 20)]
 }
 
 /// A read, its answer, a write, and so on: every field is used by one of them.
@@ -102,7 +111,40 @@ fn samples() -> Vec<(&'static str, Vec<u8>)> {
         offset: 47,
         ..Header::request(Operation::Release, 48)
     };
+    let want = Header {
+        offset: 256 << 10,
+        length: 3 << 20,
+        block_length: 4 << 20,
+        millis: 1000,
+        flags: Flags::WANT_FILL,
+        ..Header::request(Operation::Read, 49).of(&key())
+    };
+    let yours = Header {
+        millis: 3000,
+        ..Header::answer(Operation::Read, 49, Status::YouFill).of(&key())
+    };
+    let fill = Header {
+        epoch: 9,
+        mount: MountId::new(6),
+        offset: 1 << 20,
+        length: 4,
+        block_length: 4 << 20,
+        ..Header::request(Operation::Fill, 50).of(&key())
+    };
+    let stale = Header {
+        epoch: 9,
+        status: Status::Stale,
+        ..Header::request(Operation::Fill, 51).of(&key())
+    };
     vec![
+        ("read.want", frame(want, b"")),
+        ("read.yours", frame(yours, &body::encode_grants(&grants()))),
+        ("fill", frame(fill, b"ijkl")),
+        ("fill.stale", frame(stale, b"")),
+        (
+            "fill.lost",
+            frame(Header::answer(Operation::Fill, 50, Status::Miss), b""),
+        ),
         (
             "hello",
             frame(Header::request(Operation::Hello, 0), &hello().encode()),
@@ -208,6 +250,7 @@ fn samples_are_read_as_what_they_were() {
         body::decode_counts(&body("stat.counts")),
         Ok(vec![1, 1 << 40])
     );
+    assert_eq!(body::decode_grants(&body("read.yours")), Ok(grants()));
     assert_eq!(body::decode_passed(&body("pass.passed")), Ok(SUM));
     assert!(body::decode_passed(b"abcde").is_err());
 }
@@ -329,6 +372,33 @@ fn texts_are_cut_and_tamed() {
 }
 
 #[test]
+fn leases_ascend_and_do_not_overlap() {
+    let grant = |offset, length| Grant {
+        lease: 1,
+        offset,
+        length,
+    };
+    let odd = [
+        vec![],
+        vec![grant(0, 0)],
+        vec![grant(5, 5), grant(9, 1)],
+        vec![grant(5, 5), grant(0, 5)],
+        vec![grant(u64::MAX, 1), grant(0, 1)],
+        (0..33).map(|at| grant(at, 1)).collect(),
+    ];
+    for grants in odd {
+        assert!(body::decode_grants(&body::encode_grants(&grants)).is_err());
+    }
+    let most: Vec<_> = (0..32).map(|at| grant(at * 2, 2)).collect();
+    let payload = body::encode_grants(&most);
+    assert!(
+        payload.len() <= MAX_TEXT,
+        "an answer that is no part has so much room"
+    );
+    assert_eq!(body::decode_grants(&payload), Ok(most));
+}
+
+#[test]
 fn a_token_is_never_shown() {
     let shown = format!("{:?}", hello());
     assert!(
@@ -415,6 +485,12 @@ proptest! {
         }
         if let Ok(extents) = body::decode_extents(payload) {
             prop_assert_eq!(body::encode_extents(&extents).len(), payload.len());
+        }
+        if let Ok(grants) = body::decode_grants(payload) {
+            prop_assert!(grants.len() <= MAX_GRANTS);
+            let apart = |pair: &[Grant]| pair[0].offset + pair[0].length <= pair[1].offset;
+            prop_assert!(grants.windows(2).all(apart));
+            prop_assert_eq!(body::encode_grants(&grants), payload);
         }
         let _ = body::decode_counts(payload);
         prop_assert!(body::decode_text(payload).len() <= 3 * MAX_TEXT);

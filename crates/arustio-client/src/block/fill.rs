@@ -3,22 +3,56 @@
 //! Bounded by bytes, and never in anybody's way: a block that does not fit is dropped
 //! and counted. A reader is as fast as it would be without a cache (R4), a writer's
 //! object is in the store whatever becomes of its blocks.
+//!
+//! A reader that has a lease sends its bytes the same way. Others wait for them: what
+//! cannot be sent ends the lease, so that they wait no longer.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use arustio_types::cluster::NodeInfo;
 use arustio_types::{Checksum, ContentId};
 use bytes::Bytes;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::Instant;
 
 use super::owner::Owners;
-use super::{BlockClient, BlockSelector, BlockStored, BlockWrite};
+use super::{BlockClient, BlockError, BlockSelector, BlockStored, BlockWrite, LeaseWord};
 use crate::metadata::MetadataClient;
 use crate::tasks::Tasks;
 
 /// How long one block may take; more than a read, since nobody waits.
 const FILL_DEADLINE: Duration = Duration::from_secs(10);
+
+/// A lease of this client, at the node that gave it.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    node: NodeInfo,
+    id: u64,
+    /// The node has ended it, or was told to.
+    over: AtomicBool,
+}
+
+impl Lease {
+    pub(crate) fn new(node: NodeInfo, id: u64) -> Arc<Self> {
+        Arc::new(Self {
+            node,
+            id,
+            over: AtomicBool::new(false),
+        })
+    }
+
+    /// Whether bytes under it are still wanted.
+    pub(crate) fn stands(&self) -> bool {
+        !self.over.load(Ordering::Relaxed)
+    }
+
+    /// Whether it was still standing; it is not any more.
+    fn end(&self) -> bool {
+        !self.over.swap(true, Ordering::Relaxed)
+    }
+}
 
 /// Sends blocks, at most so many bytes at once.
 #[derive(Debug, Clone)]
@@ -62,8 +96,7 @@ impl Filler {
         if !self.enabled || write.is_empty() {
             return None;
         }
-        let kib = u32::try_from(write.len().div_ceil(1 << 10)).ok()?;
-        let permit = Arc::clone(&self.kib).try_acquire_many_owned(kib).ok()?;
+        let permit = self.room(&write)?;
         let (answer, answered) = oneshot::channel();
         let filler = self.clone();
         self.tasks.lingering(async move {
@@ -73,6 +106,60 @@ impl Filler {
             let _ = answer.send(taken);
         });
         Some(answered)
+    }
+
+    /// Sends bytes under a lease. False: they were dropped, and the lease is over, since
+    /// nobody will bring them.
+    pub(crate) fn fill(&self, lease: &Arc<Lease>, write: BlockWrite) -> bool {
+        if !lease.stands() {
+            return false;
+        }
+        let Some(permit) = self.room(&write) else {
+            self.say(lease, LeaseWord::GiveUp);
+            return false;
+        };
+        let (filler, lease) = (self.clone(), Arc::clone(lease));
+        self.tasks.lingering(async move {
+            filler.bring(&lease, write).await;
+            drop(permit);
+        });
+        true
+    }
+
+    /// Says something about a lease in the background; if it ends it, at most once.
+    pub(crate) fn say(&self, lease: &Arc<Lease>, word: LeaseWord) {
+        let renews = word == LeaseWord::Renew;
+        let stands = if renews { lease.stands() } else { lease.end() };
+        // Without a runtime nobody can be told: the node finds out by itself.
+        if !stands || tokio::runtime::Handle::try_current().is_err() {
+            return;
+        }
+        let (filler, lease) = (self.clone(), Arc::clone(lease));
+        self.tasks.lingering(async move {
+            let (blocks, node) = (&filler.blocks, &lease.node);
+            match blocks.lease(node, lease.id, word, FILL_DEADLINE).await {
+                Ok(true) => {}
+                Ok(false) => drop(lease.end()),
+                Err(error) => tracing::debug!(%error, "a lease ends by itself"),
+            }
+        });
+    }
+
+    async fn bring(&self, lease: &Arc<Lease>, write: BlockWrite) {
+        let node = &lease.node;
+        let stored = self.blocks.fill(node, lease.id, write, FILL_DEADLINE).await;
+        match self.answered(node, stored) {
+            Some(BlockStored::Stored | BlockStored::AlreadyPresent) => {}
+            // The node has ended it.
+            Some(BlockStored::Rejected(_) | BlockStored::Late) => drop(lease.end()),
+            None => self.say(lease, LeaseWord::GiveUp),
+        }
+    }
+
+    /// Room for bytes on their way.
+    fn room(&self, write: &BlockWrite) -> Option<OwnedSemaphorePermit> {
+        let kib = u32::try_from(write.len().div_ceil(1 << 10)).ok()?;
+        Arc::clone(&self.kib).try_acquire_many_owned(kib).ok()
     }
 
     /// Makes every node forget a content, in the background.
@@ -102,15 +189,26 @@ impl Filler {
         let Some(node) = self.owners.choose(&view, &write.key, Instant::now()) else {
             return false;
         };
-        match self.blocks.write(node, write, FILL_DEADLINE).await {
+        let stored = self.blocks.write(node, write, FILL_DEADLINE).await;
+        let stored = self.answered(node, stored);
+        stored.is_some_and(|stored| !matches!(stored, BlockStored::Rejected(_)))
+    }
+
+    /// What a node did, if it did answer.
+    fn answered(
+        &self,
+        node: &NodeInfo,
+        stored: Result<BlockStored, BlockError>,
+    ) -> Option<BlockStored> {
+        match stored {
             Ok(stored) => {
                 self.owners.succeeded(node.id);
-                !matches!(stored, BlockStored::Rejected(_))
+                Some(stored)
             }
             Err(error) => {
                 tracing::debug!(%error, "a block was not cached");
                 self.owners.failed(node.id, Instant::now());
-                false
+                None
             }
         }
     }

@@ -15,8 +15,7 @@
 //! - `pool`: the connections of a node, and when not to try.
 //!
 //! A node on this host also passes descriptors, over its UNIX socket; what they are good for
-//! is in [`local`](super::local). Leases of filling clients come later; see
-//! [`arustio_proto::frame`].
+//! is in [`local`](super::local).
 
 mod catch;
 mod connection;
@@ -39,8 +38,8 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::{
-    BlockClient, BlockError, BlockExtent, BlockLoan, BlockPart, BlockRead, BlockSelector,
-    BlockStored, BlockWrite, GrpcBlocks,
+    Alone, BlockClient, BlockError, BlockExtent, BlockLease, BlockLoan, BlockOffer, BlockPart,
+    BlockRead, BlockSelector, BlockStored, BlockWant, BlockWrite, GrpcBlocks, LeaseWord,
 };
 use crate::metadata::ClusterIdentity;
 use connection::{Answer, Place, Question};
@@ -63,6 +62,8 @@ enum Asked {
     Answered(Answer),
     /// Over gRPC instead, in what is left of the time.
     Elsewhere(Duration),
+    /// The node does not know what is asked.
+    Unknown,
 }
 
 impl FramedBlocks {
@@ -121,6 +122,9 @@ impl FramedBlocks {
                 Way::Frames(connection) => connection,
                 Way::Grpc => return Ok(Asked::Elsewhere(left(until))),
             };
+            if !connection.knows(question.needs) {
+                return Ok(Asked::Unknown);
+            }
             match tokio::time::timeout_at(until, connection.ask(&question, until)).await {
                 Ok(Ok(answer)) => return Ok(Asked::Answered(answer)),
                 Ok(Err(gone)) => lost = Some(gone),
@@ -154,6 +158,91 @@ fn refused(node: &NodeInfo, cause: impl Into<String>) -> BlockError {
         address: address(node),
         cause: cause.into(),
     }
+}
+
+fn unknown(node: &NodeInfo) -> BlockError {
+    refused(node, "it does not know what is asked")
+}
+
+/// A write as a question; `None` if it is larger than any block.
+fn writing(operation: Operation, write: &BlockWrite) -> Option<Question> {
+    let mut header = Header::request(operation, 0).of(&write.key);
+    header.mount = write.mount;
+    header.offset = write.offset;
+    header.length = write.len();
+    header.block_length = u32::try_from(write.block_length).ok()?;
+    header.payload_length = u32::try_from(write.len()).ok()?;
+    header.payload_crc32c = write.checksum.0;
+    Some(Question {
+        payload: write.pieces.clone(),
+        ..Question::new(header)
+    })
+}
+
+/// What became of a write.
+fn stored(node: &NodeInfo, answer: &Answer) -> Result<BlockStored, BlockError> {
+    match answer.header.status {
+        Status::Ok => Ok(BlockStored::Stored),
+        Status::AlreadyPresent => Ok(BlockStored::AlreadyPresent),
+        Status::Miss => Ok(BlockStored::Late),
+        Status::Rejected => Ok(BlockStored::Rejected(body::decode_text(&answer.payload))),
+        Status::Busy => Ok(BlockStored::Rejected("too much is under way".to_owned())),
+        _ => Err(unwanted(node, answer)),
+    }
+}
+
+/// A want as a question; `None` if it is about no block that there can be.
+fn wanting(wanted: &BlockWant) -> Option<Question> {
+    let mut header = Header::request(Operation::Read, 0).of(&wanted.key);
+    header.flags = Flags::WANT_FILL;
+    header.epoch = wanted.epoch;
+    header.offset = wanted.range.start;
+    header.length = wanted.range.end.saturating_sub(wanted.range.start);
+    header.block_length = u32::try_from(wanted.block_length).ok()?;
+    let millis = u32::try_from(wanted.wait.as_millis());
+    header.millis = millis.unwrap_or(u32::MAX).max(1);
+    Some(Question {
+        wanted: wanted.range.clone(),
+        needs: body::LEASES,
+        ..Question::new(header)
+    })
+}
+
+/// What a want was answered with.
+fn offer(node: &NodeInfo, wanted: &BlockWant, answer: Answer) -> Result<BlockOffer, BlockError> {
+    if answer.damaged {
+        return Err(BlockError::Corrupt {
+            address: address(node),
+            key: wanted.key,
+        });
+    }
+    let mut offer = BlockOffer::default();
+    match answer.header.status {
+        Status::Ok | Status::Miss => {}
+        Status::YouFill => offer.leases = leases(node, &answer)?,
+        Status::Busy => offer.alone = Some(Alone::Busy),
+        Status::Stale => offer.alone = Some(Alone::Stale),
+        Status::Rejected => offer.alone = Some(Alone::Uncacheable),
+        Status::Unsupported => offer.alone = Some(Alone::Unsupported),
+        _ => return Err(unwanted(node, &answer)),
+    }
+    offer.parts = answer.parts;
+    match offer.fits(&wanted.range) {
+        true => Ok(offer),
+        false => Err(refused(node, "it gave leases that were not asked for")),
+    }
+}
+
+fn leases(node: &NodeInfo, answer: &Answer) -> Result<Vec<BlockLease>, BlockError> {
+    let grants = body::decode_grants(&answer.payload);
+    let grants = grants.map_err(|error| refused(node, error.to_string()))?;
+    let lasts = Duration::from_millis(answer.header.millis.into());
+    let lease = |grant: body::Grant| BlockLease {
+        lease: grant.lease,
+        range: grant.offset..grant.offset + grant.length,
+        lasts,
+    };
+    Ok(grants.into_iter().map(lease).collect())
 }
 
 /// What an answer means that has not what was asked for.
@@ -191,6 +280,7 @@ impl BlockClient for FramedBlocks {
         let answer = match self.ask(node, question, deadline).await? {
             Asked::Answered(answer) => answer,
             Asked::Elsewhere(left) => return self.grpc.read(node, asked, left).await,
+            Asked::Unknown => return Err(unknown(node)),
         };
         match answer.header.status {
             Status::Ok if answer.damaged => Err(BlockError::Corrupt {
@@ -209,34 +299,81 @@ impl BlockClient for FramedBlocks {
         write: BlockWrite,
         deadline: Duration,
     ) -> Result<BlockStored, BlockError> {
-        let mut header = Header::request(Operation::Write, 0).of(&write.key);
-        let lengths = (
-            u32::try_from(write.block_length),
-            u32::try_from(write.len()),
-        );
-        let (Ok(block_length), Ok(payload_length)) = lengths else {
+        let Some(question) = writing(Operation::Write, &write) else {
             return Ok(BlockStored::Rejected("larger than a block".to_owned()));
-        };
-        header.mount = write.mount;
-        header.offset = write.offset;
-        header.length = write.len();
-        header.block_length = block_length;
-        header.payload_length = payload_length;
-        header.payload_crc32c = write.checksum.0;
-        let question = Question {
-            payload: write.pieces.clone(),
-            ..Question::new(header)
         };
         let answer = match self.ask(node, question, deadline).await? {
             Asked::Answered(answer) => answer,
             Asked::Elsewhere(left) => return self.grpc.write(node, write, left).await,
+            Asked::Unknown => return Err(unknown(node)),
         };
-        match answer.header.status {
-            Status::Ok => Ok(BlockStored::Stored),
-            Status::AlreadyPresent => Ok(BlockStored::AlreadyPresent),
-            Status::Rejected => Ok(BlockStored::Rejected(body::decode_text(&answer.payload))),
-            Status::Busy => Ok(BlockStored::Rejected("too much is under way".to_owned())),
-            _ => Err(unwanted(node, &answer)),
+        stored(node, &answer)
+    }
+
+    async fn want(
+        &self,
+        node: &NodeInfo,
+        wanted: BlockWant,
+        deadline: Duration,
+    ) -> Result<BlockOffer, BlockError> {
+        let Some(question) = wanting(&wanted) else {
+            return Ok(BlockOffer::alone(Alone::Unsupported));
+        };
+        let answer = match self.ask(node, question, deadline).await? {
+            Asked::Answered(answer) => answer,
+            Asked::Elsewhere(left) => return self.grpc.want(node, wanted, left).await,
+            Asked::Unknown => return Ok(BlockOffer::alone(Alone::Unsupported)),
+        };
+        offer(node, &wanted, answer)
+    }
+
+    async fn fill(
+        &self,
+        node: &NodeInfo,
+        lease: u64,
+        write: BlockWrite,
+        deadline: Duration,
+    ) -> Result<BlockStored, BlockError> {
+        let Some(mut question) = writing(Operation::Fill, &write) else {
+            return Ok(BlockStored::Rejected("larger than a block".to_owned()));
+        };
+        question.header.epoch = lease;
+        question.needs = body::LEASES;
+        let answer = match self.ask(node, question, deadline).await? {
+            Asked::Answered(answer) => answer,
+            Asked::Elsewhere(left) => return self.grpc.fill(node, lease, write, left).await,
+            Asked::Unknown => return Ok(BlockStored::Late),
+        };
+        stored(node, &answer)
+    }
+
+    async fn lease(
+        &self,
+        node: &NodeInfo,
+        lease: u64,
+        word: LeaseWord,
+        deadline: Duration,
+    ) -> Result<bool, BlockError> {
+        let mut header = Header::request(Operation::Fill, 0);
+        header.epoch = lease;
+        header.status = match word {
+            LeaseWord::Renew => Status::Ok,
+            LeaseWord::GiveUp => Status::Miss,
+            LeaseWord::Stale => Status::Stale,
+            LeaseWord::Uncacheable => Status::Rejected,
+        };
+        let question = Question {
+            needs: body::LEASES,
+            ..Question::new(header)
+        };
+        match self.ask(node, question, deadline).await? {
+            Asked::Answered(answer) => match answer.header.status {
+                Status::Ok => Ok(true),
+                Status::Miss => Ok(false),
+                _ => Err(unwanted(node, &answer)),
+            },
+            Asked::Elsewhere(left) => self.grpc.lease(node, lease, word, left).await,
+            Asked::Unknown => Ok(false),
         }
     }
 
@@ -278,6 +415,7 @@ impl BlockClient for FramedBlocks {
             }
             Asked::Answered(answer) => Err(unwanted(node, &answer)),
             Asked::Elsewhere(left) => self.grpc.remove(node, selector, left).await,
+            Asked::Unknown => Err(unknown(node)),
         }
     }
 
@@ -294,7 +432,7 @@ impl BlockClient for FramedBlocks {
         let question = Question::new(Header::request(Operation::Pass, 0).of(&key));
         let answer = match self.ask_at(place, node, question, deadline).await? {
             Asked::Answered(answer) => answer,
-            Asked::Elsewhere(_) => {
+            Asked::Elsewhere(_) | Asked::Unknown => {
                 return Err(BlockError::Unreachable {
                     address: node.data.socket.clone().unwrap_or_default(),
                     cause: "its socket cannot be reached".to_owned(),
@@ -354,6 +492,7 @@ impl FramedBlocks {
         let answer = match self.ask(node, question, deadline).await? {
             Asked::Answered(answer) => answer,
             Asked::Elsewhere(left) => return self.grpc.cached(node, extents, left).await,
+            Asked::Unknown => return Err(unknown(node)),
         };
         if answer.header.status != Status::Ok {
             return Err(unwanted(node, &answer));

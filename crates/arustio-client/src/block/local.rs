@@ -37,8 +37,8 @@ use rustix::io::ReadWriteFlags;
 use tokio::time::Instant;
 
 use super::{
-    BlockClient, BlockError, BlockExtent, BlockLoan, BlockPart, BlockRead, BlockSelector,
-    BlockStored, BlockWrite,
+    BlockClient, BlockError, BlockExtent, BlockLoan, BlockOffer, BlockPart, BlockRead,
+    BlockSelector, BlockStored, BlockWant, BlockWrite, LeaseWord,
 };
 use crate::config::LocalConfig;
 use map::Mapping;
@@ -277,6 +277,40 @@ impl BlockClient for LocalBlocks {
             self.shelf.lock().may_be_there(key);
         }
         Ok(stored)
+    }
+
+    async fn want(
+        &self,
+        node: &NodeInfo,
+        wanted: BlockWant,
+        deadline: Duration,
+    ) -> Result<BlockOffer, BlockError> {
+        self.inner.want(node, wanted, deadline).await
+    }
+
+    async fn fill(
+        &self,
+        node: &NodeInfo,
+        lease: u64,
+        write: BlockWrite,
+        deadline: Duration,
+    ) -> Result<BlockStored, BlockError> {
+        let key = write.key;
+        let stored = self.inner.fill(node, lease, write, deadline).await?;
+        if stored == BlockStored::Stored {
+            self.shelf.lock().may_be_there(key);
+        }
+        Ok(stored)
+    }
+
+    async fn lease(
+        &self,
+        node: &NodeInfo,
+        lease: u64,
+        word: LeaseWord,
+        deadline: Duration,
+    ) -> Result<bool, BlockError> {
+        self.inner.lease(node, lease, word, deadline).await
     }
 
     async fn cached(

@@ -22,8 +22,8 @@ use tonic::transport::{Channel, Endpoint};
 use crate::net;
 
 use super::{
-    BlockClient, BlockError, BlockExtent, BlockPart, BlockRead, BlockSelector, BlockStored,
-    BlockWrite,
+    Alone, BlockClient, BlockError, BlockExtent, BlockLease, BlockOffer, BlockPart, BlockRead,
+    BlockSelector, BlockStored, BlockWant, BlockWrite, LeaseWord,
 };
 
 /// Largest message: a run of bytes is much smaller.
@@ -211,7 +211,7 @@ impl Arriving {
 }
 
 /// A write as the messages that carry it.
-fn messages(write: BlockWrite, caller: Caller) -> Vec<wire::WriteChunk> {
+fn messages(write: BlockWrite, lease: Option<u64>, caller: Caller) -> Vec<wire::WriteChunk> {
     use wire::write_chunk::Kind;
     let header = wire::WriteHeader {
         caller: Some(caller),
@@ -224,6 +224,7 @@ fn messages(write: BlockWrite, caller: Caller) -> Vec<wire::WriteChunk> {
         block_length: write.block_length,
         mount: write.mount.get(),
         hint: wire::WriteHint::Cache.into(),
+        lease,
     };
     let mut messages = vec![wire::WriteChunk {
         kind: Some(Kind::Header(header)),
@@ -239,26 +240,48 @@ fn messages(write: BlockWrite, caller: Caller) -> Vec<wire::WriteChunk> {
     messages
 }
 
-#[async_trait]
-impl BlockClient for GrpcBlocks {
-    async fn read(
+/// What a node offers beside the parts.
+fn offer(node: &NodeInfo, offered: wire::FillOffer) -> Result<BlockOffer, BlockError> {
+    let alone = match offered.refusal() {
+        wire::FillRefusal::Unspecified => None,
+        wire::FillRefusal::Busy => Some(Alone::Busy),
+        wire::FillRefusal::Stale => Some(Alone::Stale),
+        wire::FillRefusal::Uncacheable => Some(Alone::Uncacheable),
+    };
+    let lease = |grant: wire::Grant| {
+        let range = grant.range?;
+        Some(BlockLease {
+            lease: grant.lease,
+            range: range.offset..range.offset.checked_add(range.length)?,
+            lasts: grant.lasts.unwrap_or_default().into(),
+        })
+    };
+    let leases = offered.grants.into_iter().map(lease).collect::<Option<_>>();
+    Ok(BlockOffer {
+        parts: Vec::new(),
+        leases: leases.ok_or_else(|| refused(node, "its answer cannot be read"))?,
+        alone,
+    })
+}
+
+impl GrpcBlocks {
+    /// Reads what a node has, and what it offers.
+    async fn get(
         &self,
         node: &NodeInfo,
-        asked: BlockRead,
+        request: wire::ReadRequest,
+        key: BlockKey,
+        wanted: &Range<u64>,
         deadline: Duration,
-    ) -> Result<Vec<BlockPart>, BlockError> {
+    ) -> Result<(Vec<BlockPart>, Option<wire::FillOffer>), BlockError> {
         let mut channel = self.channel(&node.address)?;
-        let request = wire::ReadRequest {
-            key: Some((&asked.key).into()),
-            range: Some(byte_range(&asked.range)),
-            epoch: asked.epoch,
-        };
         within(node, deadline, async move {
             let response = channel.read(request).await;
             let mut chunks = response
                 .map_err(|status| failed(node, &status))?
                 .into_inner();
             let mut arriving = None;
+            let mut offered = None;
             loop {
                 let chunk = chunks.message().await;
                 let Some(chunk) = chunk.map_err(|status| failed(node, &status))? else {
@@ -266,29 +289,30 @@ impl BlockClient for GrpcBlocks {
                 };
                 match (chunk.kind, &mut arriving) {
                     (Some(wire::read_chunk::Kind::Header(header)), None) => {
-                        let parts = Arriving::announced(node, &asked.range, header.parts)?;
-                        arriving = Some(parts);
+                        offered = header.fill;
+                        arriving = Some(Arriving::announced(node, wanted, header.parts)?);
                     }
                     (Some(wire::read_chunk::Kind::Data(bytes)), Some(arriving)) => {
-                        arriving.take(node, asked.key, bytes)?;
+                        arriving.take(node, key, bytes)?;
                     }
                     _ => return Err(refused(node, "its answer cannot be read")),
                 }
             }
             let arriving = arriving.ok_or_else(|| refused(node, "its answer is empty"))?;
-            arriving.finish(node)
+            Ok((arriving.finish(node)?, offered))
         })
         .await
     }
 
-    async fn write(
+    async fn put(
         &self,
         node: &NodeInfo,
         write: BlockWrite,
+        lease: Option<u64>,
         deadline: Duration,
     ) -> Result<BlockStored, BlockError> {
         let mut channel = self.channel(&node.address)?;
-        let messages = futures::stream::iter(messages(write, self.caller()));
+        let messages = futures::stream::iter(messages(write, lease, self.caller()));
         within(node, deadline, async move {
             let response = channel.write(messages).await;
             let response = response
@@ -298,10 +322,105 @@ impl BlockClient for GrpcBlocks {
                 wire::WriteOutcome::Stored => BlockStored::Stored,
                 wire::WriteOutcome::AlreadyPresent => BlockStored::AlreadyPresent,
                 wire::WriteOutcome::Rejected => BlockStored::Rejected(response.reason),
+                wire::WriteOutcome::Late => BlockStored::Late,
                 wire::WriteOutcome::Unspecified => {
                     return Err(refused(node, "its answer cannot be read"));
                 }
             })
+        })
+        .await
+    }
+}
+
+#[async_trait]
+impl BlockClient for GrpcBlocks {
+    async fn read(
+        &self,
+        node: &NodeInfo,
+        asked: BlockRead,
+        deadline: Duration,
+    ) -> Result<Vec<BlockPart>, BlockError> {
+        let request = wire::ReadRequest {
+            key: Some((&asked.key).into()),
+            range: Some(byte_range(&asked.range)),
+            epoch: asked.epoch,
+            fill: None,
+        };
+        let (arrived, _) = self
+            .get(node, request, asked.key, &asked.range, deadline)
+            .await?;
+        Ok(arrived)
+    }
+
+    async fn write(
+        &self,
+        node: &NodeInfo,
+        write: BlockWrite,
+        deadline: Duration,
+    ) -> Result<BlockStored, BlockError> {
+        self.put(node, write, None, deadline).await
+    }
+
+    async fn want(
+        &self,
+        node: &NodeInfo,
+        wanted: BlockWant,
+        deadline: Duration,
+    ) -> Result<BlockOffer, BlockError> {
+        let request = wire::ReadRequest {
+            key: Some((&wanted.key).into()),
+            range: Some(byte_range(&wanted.range)),
+            epoch: wanted.epoch,
+            fill: Some(wire::FillWant {
+                block_length: wanted.block_length,
+                wait: Some(wanted.wait.into()),
+            }),
+        };
+        let got = self.get(node, request, wanted.key, &wanted.range, deadline);
+        let (parts, offered) = got.await?;
+        let mut offer = match offered {
+            Some(offered) => offer(node, offered)?,
+            None => BlockOffer::alone(Alone::Unsupported),
+        };
+        offer.parts = parts;
+        match offer.fits(&wanted.range) {
+            true => Ok(offer),
+            false => Err(refused(node, "it gave leases that were not asked for")),
+        }
+    }
+
+    async fn fill(
+        &self,
+        node: &NodeInfo,
+        lease: u64,
+        write: BlockWrite,
+        deadline: Duration,
+    ) -> Result<BlockStored, BlockError> {
+        self.put(node, write, Some(lease), deadline).await
+    }
+
+    async fn lease(
+        &self,
+        node: &NodeInfo,
+        lease: u64,
+        word: LeaseWord,
+        deadline: Duration,
+    ) -> Result<bool, BlockError> {
+        let mut channel = self.channel(&node.address)?;
+        let word = match word {
+            LeaseWord::Renew => wire::LeaseWord::Renew,
+            LeaseWord::GiveUp => wire::LeaseWord::GiveUp,
+            LeaseWord::Stale => wire::LeaseWord::Stale,
+            LeaseWord::Uncacheable => wire::LeaseWord::Uncacheable,
+        };
+        let request = wire::LeaseRequest {
+            lease,
+            word: word.into(),
+        };
+        within(node, deadline, async move {
+            let response = channel.lease(request).await;
+            let response = response.map_err(|status| failed(node, &status))?;
+            Ok(response.into_inner().held)
         })
         .await
     }

@@ -279,9 +279,9 @@ pub struct ReadStats {
     pub ufs_bytes: u64,
     /// Requests to the under file system.
     pub ufs_requests: u64,
-    /// Blocks offered to block nodes.
+    /// Blocks, or pieces of blocks, offered to block nodes.
     pub fills: u64,
-    /// Blocks not offered because the node or the client was busy.
+    /// Those not offered because the node or the client was busy.
     pub fills_dropped: u64,
     /// Bytes from a node that did not match their checksum.
     pub corrupt_blocks: u64,

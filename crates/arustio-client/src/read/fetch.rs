@@ -9,10 +9,12 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arustio_types::block::slices;
+use arustio_types::cluster::NodeInfo;
 use arustio_types::{BlockKey, Classify, ErrorKind};
-use arustio_ufs::{ReadBody, ReadOptions, UfsError};
+use arustio_ufs::{ReadOptions, UfsError};
 use bytes::{Buf as _, Bytes};
 use futures::future::join_all;
+use futures::stream::{BoxStream, try_unfold};
 use futures::{Stream, StreamExt as _};
 use tokio::time::Instant;
 
@@ -115,26 +117,57 @@ impl Fetcher {
                 parts
             }
             Err(error) => {
-                tracing::debug!(%error, "a block node could not help");
-                if matches!(error, BlockError::Corrupt { .. }) {
-                    Counters::add(&self.counters.corrupt_blocks, 1);
-                    let selector = BlockSelector::Block(key);
-                    // Best effort: the node finds it by itself when it checks.
-                    let _ = self.client.blocks.remove(node, selector, deadline).await;
-                    owners.succeeded(node.id);
-                } else {
-                    owners.failed(node.id, Instant::now());
-                }
+                self.node_failed(node, key, &error).await;
                 Vec::new()
             }
         }
     }
 
+    /// Notes that a node could not help, and makes it forget what is corrupt.
+    pub(super) async fn node_failed(&self, node: &NodeInfo, key: BlockKey, error: &BlockError) {
+        tracing::debug!(%error, "a block node could not help");
+        let owners = &self.client.owners;
+        if !matches!(error, BlockError::Corrupt { .. }) {
+            owners.failed(node.id, Instant::now());
+            return;
+        }
+        Counters::add(&self.counters.corrupt_blocks, 1);
+        let selector = BlockSelector::Block(key);
+        let deadline = self.client.config.read.node_timeout;
+        // Best effort: the node finds it by itself when it checks.
+        let _ = self.client.blocks.remove(node, selector, deadline).await;
+        owners.succeeded(node.id);
+    }
+
     /// Streams a range from the store; the bytes also go to the nodes.
-    pub(crate) async fn ask_ufs(
+    pub(super) async fn ask_ufs(
         &self,
         range: Range<u64>,
     ) -> Result<impl Stream<Item = Result<Piece>> + Send + use<>> {
+        let cutter = Cutter::new(range.start, self.pin.block_size.bytes());
+        let source = self.open(range).await?;
+        let state = (self.clone(), source, cutter);
+        Ok(try_unfold(
+            state,
+            |(fetcher, mut source, mut cutter)| async move {
+                let Some(piece) = source.next(&fetcher).await? else {
+                    if source.cacheable {
+                        fetcher.offer(cutter.finish());
+                    }
+                    return Ok(None);
+                };
+                for cut in cutter.push(piece.bytes.clone()) {
+                    if source.cacheable {
+                        fetcher.offer(cut);
+                    }
+                }
+                Ok(Some((piece, (fetcher, source, cutter))))
+            },
+        ))
+    }
+
+    /// Begins to read a range of the pinned version from the store.
+    pub(super) async fn open(&self, range: Range<u64>) -> Result<Source> {
         let pin = &self.pin;
         let options = ReadOptions {
             range: Some(range.clone()),
@@ -147,67 +180,46 @@ impl Fetcher {
         if !matches || read.range != range {
             return Err(pin.stale());
         }
-        Ok(self.clone().pieces(read, range))
+        Ok(Source {
+            cacheable: self.client.filler.enabled() && !read.entry.young,
+            at: range.start,
+            range,
+            body: read.body,
+        })
     }
 
-    fn pieces(
-        self,
-        read: ReadBody,
-        range: Range<u64>,
-    ) -> impl Stream<Item = Result<Piece>> + Send + use<> {
-        // What is too young to be told from its successor is not cached (U8).
-        let fills = self.client.filler.enabled() && !read.entry.young;
-        let cutter = Cutter::new(range.start);
-        let state = (self, read.body, cutter, range);
-        futures::stream::try_unfold(
-            state,
-            move |(fetcher, mut body, mut cutter, range)| async move {
-                let Some(bytes) = body.next().await else {
-                    if cutter.at != range.end {
-                        return Err(fetcher.short(&range, cutter.at));
-                    }
-                    if fills {
-                        fetcher.fill(cutter.finish(&fetcher.pin));
-                    }
-                    return Ok(None);
-                };
-                let bytes = bytes.map_err(|error| fetcher.failed(error))?;
-                let at = cutter.at;
-                if bytes.len() as u64 > range.end - at {
-                    return Err(fetcher.short(&range, at + bytes.len() as u64));
-                }
-                Counters::add(&fetcher.counters.ufs_bytes, bytes.len() as u64);
-                for block in cutter.push(&fetcher.pin, bytes.clone()) {
-                    if fills {
-                        fetcher.fill(block);
-                    }
-                }
-                Ok(Some((Piece { at, bytes }, (fetcher, body, cutter, range))))
-            },
-        )
-    }
-
-    fn fill(&self, cut: Cut) {
-        if cut.pieces.is_empty() {
+    fn offer(&self, cut: Cut) {
+        let Some(write) = self.write(cut) else {
             return;
-        }
-        let key = self.key(cut.index);
-        let write = BlockWrite {
-            key,
-            mount: self.pin.mounted.id(),
-            block_length: key.len_in(self.pin.length()),
-            offset: cut.offset,
-            checksum: checksum(&cut.pieces),
-            pieces: cut.pieces,
         };
-        let counter = match self.client.filler.offer(write) {
-            Some(_) => &self.counters.fills,
-            None => &self.counters.fills_dropped,
+        self.offered(self.client.filler.offer(write).is_some());
+    }
+
+    pub(super) fn offered(&self, taken: bool) {
+        let counter = match taken {
+            true => &self.counters.fills,
+            false => &self.counters.fills_dropped,
         };
         Counters::add(counter, 1);
     }
 
-    fn key(&self, index: u64) -> BlockKey {
+    /// Bytes as nodes take them; `None` if there are none.
+    pub(super) fn write(&self, cut: Cut) -> Option<BlockWrite> {
+        if cut.pieces.is_empty() {
+            return None;
+        }
+        let key = self.key(self.pin.block_size.index_of(cut.at));
+        Some(BlockWrite {
+            key,
+            mount: self.pin.mounted.id(),
+            block_length: key.len_in(self.pin.length()),
+            offset: cut.at - key.start(),
+            checksum: checksum(&cut.pieces),
+            pieces: cut.pieces,
+        })
+    }
+
+    pub(super) fn key(&self, index: u64) -> BlockKey {
         BlockKey {
             content: self.pin.content,
             size: self.pin.block_size,
@@ -237,52 +249,79 @@ impl Fetcher {
     }
 }
 
-/// Bytes of one block, from some offset on.
-#[derive(Debug)]
-struct Cut {
-    index: u64,
-    offset: u64,
-    pieces: Vec<Bytes>,
+/// A range of the pinned version as it comes from the store.
+pub(super) struct Source {
+    /// Whether nodes may keep it: what is too young to be told from its successor is not
+    /// cached (U8).
+    pub(super) cacheable: bool,
+    at: u64,
+    range: Range<u64>,
+    body: BoxStream<'static, Result<Bytes, UfsError>>,
 }
 
-/// Cuts a run of bytes at block boundaries, without copying.
+impl Source {
+    /// The next bytes; `None` when all of the range has come.
+    pub(super) async fn next(&mut self, fetcher: &Fetcher) -> Result<Option<Piece>> {
+        let Some(bytes) = self.body.next().await else {
+            return match self.at == self.range.end {
+                true => Ok(None),
+                false => Err(fetcher.short(&self.range, self.at)),
+            };
+        };
+        let bytes = bytes.map_err(|error| fetcher.failed(error))?;
+        let at = self.at;
+        if bytes.len() as u64 > self.range.end - at {
+            return Err(fetcher.short(&self.range, at + bytes.len() as u64));
+        }
+        Counters::add(&fetcher.counters.ufs_bytes, bytes.len() as u64);
+        self.at += bytes.len() as u64;
+        Ok(Some(Piece { at, bytes }))
+    }
+}
+
+/// Bytes that lie in one cell of a grid.
 #[derive(Debug)]
-struct Cutter {
+pub(super) struct Cut {
+    pub(super) at: u64,
+    pub(super) pieces: Vec<Bytes>,
+}
+
+/// Cuts a run of bytes on a grid, without copying.
+#[derive(Debug)]
+pub(super) struct Cutter {
+    grid: u64,
     at: u64,
     begun: u64,
     pieces: Vec<Bytes>,
 }
 
 impl Cutter {
-    fn new(at: u64) -> Self {
+    pub(super) fn new(at: u64, grid: u64) -> Self {
         Self {
+            grid,
             at,
             begun: at,
             pieces: Vec::new(),
         }
     }
 
-    fn push(&mut self, pin: &Pin, mut bytes: Bytes) -> Vec<Cut> {
-        let size = pin.block_size.bytes();
+    pub(super) fn push(&mut self, mut bytes: Bytes) -> Vec<Cut> {
         let mut cuts = Vec::new();
         while bytes.has_remaining() {
-            let left = size - self.at % size;
+            let left = self.grid - self.at % self.grid;
             let take = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
             self.pieces.push(bytes.split_to(take));
             self.at += take as u64;
-            if self.at.is_multiple_of(size) {
-                cuts.push(self.finish(pin));
+            if self.at.is_multiple_of(self.grid) {
+                cuts.push(self.finish());
             }
         }
         cuts
     }
 
-    fn finish(&mut self, pin: &Pin) -> Cut {
-        let size = pin.block_size;
-        let index = size.index_of(self.begun);
+    pub(super) fn finish(&mut self) -> Cut {
         let cut = Cut {
-            index,
-            offset: self.begun - (index << size.log2()),
+            at: self.begun,
             pieces: std::mem::take(&mut self.pieces),
         };
         self.begun = self.at;

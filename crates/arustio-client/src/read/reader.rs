@@ -156,7 +156,7 @@ async fn fetch_gaps(
     // Nothing behind the last block of the range is asked for.
     let wide = plan::widen(gaps, grid, fetcher.pin.length());
     let reads = futures::stream::iter(wide).map(|wide| async move {
-        let pieces = fetcher.ask_ufs(wide).await?;
+        let pieces = fetcher.cold(wide).await?;
         pieces.try_collect::<Vec<Piece>>().await
     });
     let fetched: Vec<Vec<Piece>> = reads.buffered(GAPS_AT_ONCE).try_collect().await?;

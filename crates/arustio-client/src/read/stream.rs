@@ -10,8 +10,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::StreamExt as _;
 use futures::stream::BoxStream;
-use futures::{StreamExt as _, pin_mut};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -151,8 +151,7 @@ async fn fetch(
         let grid = fetcher.client.config.read.min_fetch.get();
         let wide = plan::widen(std::slice::from_ref(&gap), grid, fetcher.pin.length());
         let wide = wide.into_iter().next().unwrap_or(gap.clone());
-        let pieces = fetcher.ask_ufs(wide).await?;
-        pin_mut!(pieces);
+        let mut pieces = fetcher.cold(wide).await?;
         while let Some(piece) = pieces.next().await {
             if let Some(piece) = piece?.within(&gap) {
                 hand_on(piece);

@@ -8,8 +8,10 @@
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use arustio_block::Holder;
 use arustio_client::block::framed::inlet::{Inlet, Payload};
 use arustio_client::block::framed::outbox::{Outbox, WriteHalf};
 use arustio_proto::failure::Failure;
@@ -24,15 +26,19 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::fill;
 use super::pass::Holds;
 use super::request::{self, Reply};
 use super::{Endpoint, Peer};
-use crate::blocks::Budget;
+use crate::blocks::{self, Budget};
 
 /// How long a peer may take to say who it is.
 const GREETING: Duration = Duration::from_secs(5);
 /// How long answers that are under way may take when a connection ends.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+/// Readers of one connection that wait at a time for what others bring. They hold nothing,
+/// and a client has no more of them than readers of cold blocks.
+const WAITS: usize = 256;
 /// When to come back, for whom there is no memory now.
 const AGAIN: u32 = 50;
 
@@ -61,6 +67,7 @@ pub(super) async fn serve<R: AsyncRead + Unpin + Send>(
     let outbox = Arc::new(Outbox::new(write));
     let (sending, stall) = (Arc::clone(&outbox), endpoint.config.stall_timeout);
     let _sender = AbortOnDropHandle::new(tokio::spawn(async move { sending.run(stall).await }));
+    let holder = endpoint.holders.fetch_add(1, Ordering::Relaxed) + 1;
     let mut connection = Connection {
         permits: Arc::new(Semaphore::new(endpoint.config.concurrency_per_connection)),
         share: Budget::new(endpoint.config.window),
@@ -69,6 +76,10 @@ pub(super) async fn serve<R: AsyncRead + Unpin + Send>(
         outbox,
         work: JoinSet::new(),
         holds: peer.holds,
+        waits: Arc::new(Semaphore::new(WAITS)),
+        gone: CancellationToken::new(),
+        holder: Holder(holder),
+        asked: false,
     };
     let peer = &peer.name;
     match connection.live(&stop).await {
@@ -90,6 +101,13 @@ struct Connection<R> {
     share: Budget,
     /// Descriptors that the peer has; `None` if it gets none.
     holds: Option<Arc<Holds>>,
+    /// Readers that may wait for what others bring.
+    waits: Arc<Semaphore>,
+    /// Ends their waiting: nobody hears the answer any more.
+    gone: CancellationToken,
+    /// Who holds the peer's leases, if it ever asked for any.
+    holder: Holder,
+    asked: bool,
 }
 
 impl<R: AsyncRead + Unpin + Send> Connection<R> {
@@ -120,6 +138,8 @@ impl<R: AsyncRead + Unpin + Send> Connection<R> {
 
     /// Lets go: what is under way is given a moment, then everything is dropped.
     async fn end(mut self) {
+        self.gone.cancel();
+        self.abandon();
         let quiet = async {
             while self.work.join_next().await.is_some() {}
             self.outbox.room(1).await;
@@ -130,6 +150,16 @@ impl<R: AsyncRead + Unpin + Send> Connection<R> {
         // Whoever takes nothing by then has lost it.
         let _ = timeout(LAST_WORDS, quiet).await;
         self.outbox.close();
+        // A lease may have been given while the connection ended.
+        self.work.shutdown().await;
+        self.abandon();
+    }
+
+    /// The peer brings nothing any more.
+    fn abandon(&self) {
+        if self.asked {
+            self.endpoint.fills.abandon(self.holder);
+        }
     }
 
     /// The next request, once there is room for its answer; `None` when the peer is done.
@@ -222,6 +252,7 @@ impl<R: AsyncRead + Unpin + Send> Connection<R> {
             return self.unsupported(&header, &words).await;
         }
         match header.operation {
+            Operation::Read if fill::is_want(&header) => self.want(header),
             Operation::Read => self.read(header).await,
             Operation::Write => self.write(header).await,
             Operation::Stat => {
@@ -250,10 +281,12 @@ impl<R: AsyncRead + Unpin + Send> Connection<R> {
                 answer.length = released.unwrap_or(0);
                 self.say(&answer, Bytes::new())
             }
-            Operation::Fill => {
-                let words = "this node does not serve it yet";
-                self.unsupported(&header, words).await
+            Operation::Fill if header.payload_length == 0 => {
+                let answer = fill::word(&self.endpoint, &header);
+                let reply = answer.unwrap_or_else(|failure| Reply::refused(&header, &failure));
+                reply.send(&self.outbox).map_err(gone)
             }
+            Operation::Fill => self.fill(header).await,
         }
     }
 
@@ -272,6 +305,46 @@ impl<R: AsyncRead + Unpin + Send> Connection<R> {
         self.beside(header, work).await
     }
 
+    /// A reader that may have to wait takes none of the places of those who do not.
+    fn want(&mut self, header: Header) -> Result<(), Trouble> {
+        let Ok(place) = Arc::clone(&self.waits).try_acquire_owned() else {
+            return self.say(&fill::busy(&header), Bytes::new());
+        };
+        self.asked = true;
+        let (endpoint, outbox) = (Arc::clone(&self.endpoint), Arc::clone(&self.outbox));
+        let (share, gone, holder) = (self.share.clone(), self.gone.clone(), self.holder);
+        self.work.spawn(async move {
+            let work = fill::want(&endpoint, &share, &header, holder);
+            let Some(result) = gone.run_until_cancelled(work).await else {
+                return;
+            };
+            let reply = result.unwrap_or_else(|failure| Reply::refused(&header, &failure));
+            endpoint.metrics.ended("frame_want", reply.failed());
+            // A peer that is gone needs no answer.
+            let _ = reply.send(&outbox);
+            drop(place);
+        });
+        Ok(())
+    }
+
+    async fn fill(&mut self, header: Header) -> Result<(), Trouble> {
+        let (payload, held) = match self.receive(&header).await? {
+            Received::Payload(payload, held) => (payload, held),
+            Received::Nothing => {
+                // Who waits for these bytes is told.
+                blocks::no_room(&self.endpoint.fills, header.epoch);
+                return Ok(());
+            }
+        };
+        let endpoint = Arc::clone(&self.endpoint);
+        let work = async move {
+            let reply = fill::fill(&endpoint, &header, payload.bytes).await;
+            drop::<OwnedSemaphorePermit>(held);
+            reply
+        };
+        self.beside(header, work).await
+    }
+
     async fn pass(&mut self, header: Header) -> Result<(), Trouble> {
         let Some(holds) = self.holds.clone() else {
             let words = "descriptors are passed over the UNIX socket, to the user that the \
@@ -284,19 +357,9 @@ impl<R: AsyncRead + Unpin + Send> Connection<R> {
     }
 
     async fn write(&mut self, header: Header) -> Result<(), Trouble> {
-        if let Err(failure) = request::check_write(&header) {
-            self.skip(&header).await?;
-            return self.refuse(&header, failure.kind, &failure.message);
-        }
-        let length = header.payload_length.into();
-        // Filling a cache never waits: who comes too many is turned away.
-        let Some(held) = self.endpoint.receiving.try_take(length) else {
-            self.skip(&header).await?;
-            let mut busy = Header::answer(header.operation, header.request, Status::Busy);
-            busy.millis = AGAIN;
-            return self.say(&busy, Bytes::new());
+        let Received::Payload(payload, held) = self.receive(&header).await? else {
+            return Ok(());
         };
-        let payload = self.payload(&header).await?;
         let endpoint = Arc::clone(&self.endpoint);
         let work = async move {
             let reply = request::write(&endpoint, &header, payload.bytes).await;
@@ -304,6 +367,27 @@ impl<R: AsyncRead + Unpin + Send> Connection<R> {
             reply
         };
         self.beside(header, work).await
+    }
+
+    /// The payload of a write, where there is room for it; whoever sent one that cannot be
+    /// taken was told so.
+    async fn receive(&mut self, header: &Header) -> Result<Received, Trouble> {
+        if let Err(failure) = request::check_write(header) {
+            self.skip(header).await?;
+            self.refuse(header, failure.kind, &failure.message)?;
+            return Ok(Received::Nothing);
+        }
+        let length = header.payload_length.into();
+        // Filling a cache never waits: who comes too many is turned away.
+        let Some(held) = self.endpoint.receiving.try_take(length) else {
+            self.skip(header).await?;
+            let mut busy = Header::answer(header.operation, header.request, Status::Busy);
+            busy.millis = AGAIN;
+            self.say(&busy, Bytes::new())?;
+            return Ok(Received::Nothing);
+        };
+        let payload = self.payload(header).await?;
+        Ok(Received::Payload(payload, held))
     }
 
     /// Works on a request beside the reading, within the time that its client waits.
@@ -367,6 +451,14 @@ impl<R: AsyncRead + Unpin + Send> Connection<R> {
         let sent = self.outbox.send(header, [payload], Vec::new());
         sent.map_err(gone)
     }
+}
+
+/// What came of a payload.
+enum Received {
+    /// It is here, and counts until the permit is dropped.
+    Payload(Payload, OwnedSemaphorePermit),
+    /// It was read past, and answered.
+    Nothing,
 }
 
 fn gone(broken: arustio_client::block::framed::outbox::Broken) -> Trouble {

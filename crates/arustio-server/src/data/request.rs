@@ -43,14 +43,14 @@ impl Reply {
         }
     }
 
-    fn status(asked: &Header, status: Status) -> Self {
+    pub(super) fn status(asked: &Header, status: Status) -> Self {
         Self::one(
             Header::answer(asked.operation, asked.request, status),
             Bytes::new(),
         )
     }
 
-    fn words(asked: &Header, status: Status, words: &str) -> Self {
+    pub(super) fn words(asked: &Header, status: Status, words: &str) -> Self {
         let words = body::encode_text(words);
         let header = Header::answer(asked.operation, asked.request, status).with(&words);
         Self::one(header, words.into())
@@ -62,7 +62,7 @@ impl Reply {
     }
 
     /// One frame for each part, or a miss.
-    fn parts(asked: &Header, parts: Parts, held: Vec<OwnedSemaphorePermit>) -> Self {
+    pub(super) fn parts(asked: &Header, parts: Parts, held: Vec<OwnedSemaphorePermit>) -> Self {
         let block_length = parts
             .block_len
             .and_then(|length| u32::try_from(length).ok());
@@ -93,6 +93,20 @@ impl Reply {
             held,
             file: None,
         }
+    }
+
+    /// With one frame more; a miss before it goes without saying.
+    pub(super) fn and(mut self, more: Option<(Header, Bytes)>) -> Self {
+        let Some(more) = more else {
+            return self;
+        };
+        self.frames
+            .retain(|(header, _)| header.status != Status::Miss);
+        for (header, _) in &mut self.frames {
+            header.flags = header.flags.with(Flags::MORE);
+        }
+        self.frames.push(more);
+        self
     }
 
     /// The kind of failure, where it is one.
@@ -231,8 +245,9 @@ pub(super) async fn write(
     payload: Bytes,
 ) -> Result<Reply, Failure> {
     let durable = header.flags.has(Flags::DURABLE);
+    let key = key(header)?;
     let write = BlockWrite {
-        key: key(header)?,
+        key,
         offset: header.offset,
         payload,
         checksum: Checksum(header.payload_crc32c),
@@ -245,7 +260,10 @@ pub(super) async fn write(
     };
     let outcome = endpoint.store.write(write).await;
     Ok(match outcome.map_err(|error| Failure::of(&error))? {
-        WriteOutcome::Stored => Reply::status(header, Status::Ok),
+        WriteOutcome::Stored => {
+            endpoint.fills.came(&key);
+            Reply::status(header, Status::Ok)
+        }
         WriteOutcome::AlreadyPresent => Reply::status(header, Status::AlreadyPresent),
         WriteOutcome::Rejected(why) => Reply::words(header, Status::Rejected, blocks::reason(why)),
     })
@@ -297,7 +315,7 @@ pub(super) async fn remove(endpoint: &Endpoint, header: &Header) -> Result<Reply
     Ok(Reply::one(answer, Bytes::new()))
 }
 
-fn key(header: &Header) -> Result<BlockKey, Failure> {
+pub(super) fn key(header: &Header) -> Result<BlockKey, Failure> {
     let wrong = || Failure::new(ErrorKind::InvalidArgument, "no block is named");
     header.key().ok_or_else(wrong)
 }

@@ -3,10 +3,13 @@
 //! A miss is a header without parts, a rejection is an answer. Limits are those of
 //! [`crate::blocks`].
 
+use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arustio_block::{
-    BlockError, BlockStore, BlockWrite, Parts, Rejection, Selector, WriteHint, WriteOutcome,
+    BlockError, BlockStore, BlockWrite, Ending, FillOffer, FillOutcome, FillWant, Fills, Holder,
+    LeaseId, Parts, Refusal, Rejection, Selector, WriteHint, WriteOutcome,
 };
 use arustio_proto::block::v1 as wire;
 use arustio_proto::block::v1::block_service_server::BlockService;
@@ -17,16 +20,20 @@ use bytes::{Bytes, BytesMut};
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt as _, TryStreamExt as _};
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{answer, given};
-use crate::blocks::{Budget, Identity, check_write, clipped, present, reason};
+use crate::blocks::{
+    Budget, Identity, MOST_WAIT, check_write, clipped, no_room, present, reason, wanted,
+};
 use crate::metrics::Metrics;
 
 /// The service.
 #[derive(Debug)]
 pub(crate) struct Blocks {
     store: Arc<dyn BlockStore>,
+    fills: Arc<Fills>,
     identity: Identity,
     chunk: usize,
     receiving: Budget,
@@ -37,6 +44,7 @@ pub(crate) struct Blocks {
 impl Blocks {
     pub(crate) fn new(
         store: Arc<dyn BlockStore>,
+        fills: Arc<Fills>,
         identity: Identity,
         chunk: ByteSize,
         receiving: Budget,
@@ -45,6 +53,7 @@ impl Blocks {
     ) -> Self {
         Self {
             store,
+            fills,
             identity,
             chunk: super::size(chunk),
             receiving,
@@ -72,6 +81,14 @@ impl BlockService for Blocks {
     ) -> Result<Response<wire::WriteResponse>, Status> {
         let chunks = request.into_inner();
         answer(&self.metrics, "block_write", self.take(chunks)).await
+    }
+
+    async fn lease(
+        &self,
+        request: Request<wire::LeaseRequest>,
+    ) -> Result<Response<wire::LeaseResponse>, Status> {
+        let request = request.into_inner();
+        answer(&self.metrics, "block_lease", async { self.word(&request) }).await
     }
 
     async fn cached(
@@ -144,26 +161,67 @@ impl Blocks {
         let key: BlockKey = given(request.key, "the block's key")?;
         let wanted = request.range.unwrap_or_default();
         let range = clipped(&key, wanted.offset, wanted.length);
+        if let Some(fill) = request.fill {
+            return self.want(key, range, fill).await;
+        }
         if let Some(parts) = self.store.try_read_memory(key, range.clone()) {
-            return Ok(self.sent(parts, None));
+            return Ok(self.sent(parts, None, Vec::new()));
         }
         // Bytes from disk are ours until they are sent; those from memory are shared.
         let held = self.sending.wait(range.end - range.start).await;
         let parts = self.store.read(key, range).await.map_err(failed)?;
-        Ok(self.sent(parts, held))
+        Ok(self.sent(parts, None, held.into_iter().collect()))
+    }
+
+    /// As [`found`](Self::found), for a reader who would bring what is missing.
+    async fn want(
+        &self,
+        key: BlockKey,
+        range: Range<u64>,
+        fill: wire::FillWant,
+    ) -> Result<<Self as BlockService>::ReadStream, Failure> {
+        let wait: Duration = fill.wait.unwrap_or_default().into();
+        let want = FillWant {
+            key,
+            range,
+            block_len: fill.block_length,
+            // Nothing tells when such a peer is gone: its leases are overdue then.
+            holder: Holder::default(),
+        };
+        let until = Instant::now() + wait.min(MOST_WAIT);
+        let (offer, held) = wanted(&self.fills, &[&self.sending], &want, until).await?;
+        let told = wire_offer(&offer);
+        Ok(self.sent(offer.parts, Some(told), held))
+    }
+
+    fn word(&self, request: &wire::LeaseRequest) -> Result<wire::LeaseResponse, Failure> {
+        let lease = LeaseId(request.lease);
+        let held = match request.word() {
+            wire::LeaseWord::Renew => self.fills.renew(lease),
+            wire::LeaseWord::GiveUp => self.fills.end(lease, Ending::GaveUp),
+            wire::LeaseWord::Stale => self.fills.end(lease, Ending::Stale),
+            wire::LeaseWord::Uncacheable => self.fills.end(lease, Ending::Uncacheable),
+            wire::LeaseWord::Unspecified => {
+                let message = "it does not say what becomes of the lease";
+                return Err(Failure::new(ErrorKind::InvalidArgument, message));
+            }
+        };
+        Ok(wire::LeaseResponse { held })
     }
 
     /// The header, then the bytes, cut into messages without copying.
     fn sent(
         &self,
         parts: Parts,
-        held: Option<OwnedSemaphorePermit>,
+        fill: Option<wire::FillOffer>,
+        held: Vec<OwnedSemaphorePermit>,
     ) -> <Self as BlockService>::ReadStream {
         use wire::read_chunk::Kind;
         let header = wire::ReadHeader {
             parts: parts.parts.iter().map(wire_part).collect(),
             block_length: parts.block_len,
             epoch: 0,
+            fill,
         };
         let chunk = self.chunk;
         let data = parts
@@ -193,6 +251,10 @@ impl Blocks {
         };
         // Filling a cache never waits: who comes too many is turned away.
         let Some(_held) = self.receiving.try_take(part.length) else {
+            // Who waits for these bytes is told.
+            if let Some(lease) = header.lease {
+                no_room(&self.fills, lease);
+            }
             return Ok(rejected(Rejection::Busy));
         };
         let payload = payload(&mut chunks, part.length).await?;
@@ -205,12 +267,36 @@ impl Blocks {
             mount: MountId::new(header.mount),
             hint,
         };
+        match header.lease {
+            Some(lease) => self.fill(LeaseId(lease), write).await,
+            None => self.store(write).await,
+        }
+    }
+
+    async fn store(&self, write: BlockWrite) -> Result<wire::WriteResponse, Failure> {
+        let key = write.key;
         Ok(match self.store.write(write).await.map_err(failed)? {
-            WriteOutcome::Stored => response(wire::WriteOutcome::Stored, String::new()),
-            WriteOutcome::AlreadyPresent => {
-                response(wire::WriteOutcome::AlreadyPresent, String::new())
+            WriteOutcome::Stored => {
+                self.fills.came(&key);
+                said(wire::WriteOutcome::Stored)
             }
+            WriteOutcome::AlreadyPresent => said(wire::WriteOutcome::AlreadyPresent),
             WriteOutcome::Rejected(why) => rejected(why),
+        })
+    }
+
+    async fn fill(
+        &self,
+        lease: LeaseId,
+        write: BlockWrite,
+    ) -> Result<wire::WriteResponse, Failure> {
+        Ok(match self.fills.fill(lease, write).await.map_err(failed)? {
+            FillOutcome::Stored => said(wire::WriteOutcome::Stored),
+            FillOutcome::AlreadyPresent | FillOutcome::Late { agrees: true } => {
+                said(wire::WriteOutcome::AlreadyPresent)
+            }
+            FillOutcome::Late { agrees: false } => said(wire::WriteOutcome::Late),
+            FillOutcome::Rejected(why) => rejected(why),
         })
     }
 }
@@ -300,6 +386,31 @@ fn cut(mut bytes: Bytes, chunk: usize) -> impl Iterator<Item = Bytes> {
         let length = bytes.len().min(chunk);
         (length > 0).then(|| bytes.split_to(length))
     })
+}
+
+fn wire_offer(offer: &FillOffer) -> wire::FillOffer {
+    let grant = |grant: &arustio_block::Grant| wire::Grant {
+        lease: grant.lease.0,
+        range: Some(wire::ByteRange {
+            offset: grant.range.start,
+            length: grant.range.end - grant.range.start,
+        }),
+        lasts: Some(grant.lasts.into()),
+    };
+    let refusal = match offer.refused {
+        None => wire::FillRefusal::Unspecified,
+        Some(Refusal::Busy) => wire::FillRefusal::Busy,
+        Some(Refusal::Stale) => wire::FillRefusal::Stale,
+        Some(Refusal::Uncacheable) => wire::FillRefusal::Uncacheable,
+    };
+    wire::FillOffer {
+        grants: offer.grants.iter().map(grant).collect(),
+        refusal: refusal.into(),
+    }
+}
+
+fn said(outcome: wire::WriteOutcome) -> wire::WriteResponse {
+    response(outcome, String::new())
 }
 
 fn response(outcome: wire::WriteOutcome, reason: String) -> wire::WriteResponse {

@@ -6,5 +6,6 @@
 mod conformance;
 mod hostile;
 mod house;
+mod leases;
 mod pass;
 mod versions;

@@ -52,6 +52,15 @@ impl House {
     }
 
     pub(crate) async fn with_profile(profile: Profile) -> Self {
+        Self::with(profile, |_| ()).await
+    }
+
+    /// The same, with other settings of the server.
+    pub(crate) async fn with_server(change: impl FnOnce(&mut ServerConfig)) -> Self {
+        Self::with(Profile::Aws, change).await
+    }
+
+    async fn with(profile: Profile, change: impl FnOnce(&mut ServerConfig)) -> Self {
         let s3 = S3Server::builder()
             .profile(profile)
             .credentials("test", SECRET)
@@ -59,7 +68,7 @@ impl House {
             .start();
         let s3 = s3.await.unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let (server, address) = Self::serve(folder.path()).await;
+        let (server, address) = Self::serve(folder.path(), change).await;
         Self {
             s3,
             _server: server,
@@ -68,12 +77,17 @@ impl House {
         }
     }
 
-    async fn serve(folder: &std::path::Path) -> (Server, String) {
+    /// One server, and where it is spoken to.
+    pub(crate) async fn serve(
+        folder: &std::path::Path,
+        change: impl FnOnce(&mut ServerConfig),
+    ) -> (Server, String) {
         let mut config = ServerConfig::ephemeral(folder);
         config.recovery.enabled = false;
         config.block.memory.capacity = Some(ByteSize::mib(64));
         config.block.disk.capacity = Some(ByteSize::mib(64));
         config.block.disk.min_free = ByteSize::mib(1);
+        change(&mut config);
         let server = Server::start(config.validate().unwrap(), Engine::Memory).await;
         let server = server.unwrap();
         let address = server.addresses().grpc.to_string();
@@ -95,7 +109,7 @@ impl House {
     /// A new, empty namespace that mounts the same bucket.
     pub(crate) async fn fresh_namespace(&self) -> Fresh {
         let folder = tempfile::tempdir().unwrap();
-        let (server, address) = Self::serve(folder.path()).await;
+        let (server, address) = Self::serve(folder.path(), |_| ()).await;
         let builder = Builder::new().addresses([address]);
         let fs = builder.connect().await.unwrap();
         self.mount(&fs, "/data", "s3://test-bucket").await.unwrap();
@@ -144,6 +158,22 @@ impl House {
         let mut config = self.config();
         change(&mut config);
         Builder::new().config(config).connect().await.unwrap()
+    }
+
+    /// A client that takes these for the block nodes.
+    pub(crate) async fn client_of_nodes(
+        &self,
+        view: ClusterView,
+        change: impl FnOnce(&mut ClientConfig),
+    ) -> ArustioFileSystem {
+        let mut config = self.config();
+        change(&mut config);
+        let seam = Seam {
+            view: Some(Arc::new(view)),
+            ..Seam::of(&config, Link::default(), Box::new(|_| ()))
+        };
+        let builder = Builder::new().config(config).metadata(Arc::new(seam));
+        builder.connect().await.unwrap()
     }
 
     /// A client that says what it waits for.
@@ -331,13 +361,24 @@ struct Seam {
     inner: RemoteMetadata,
     link: Link,
     hook: Hook,
+    /// Instead of what the metadata service says.
+    view: Option<Arc<ClusterView>>,
 }
 
 impl Seam {
     fn new(config: &ClientConfig, link: Link, hook: Hook) -> Arc<Self> {
+        Arc::new(Self::of(config, link, hook))
+    }
+
+    fn of(config: &ClientConfig, link: Link, hook: Hook) -> Self {
         let entropy = Arc::new(Entropy::from_os());
         let inner = RemoteMetadata::new(config, Principal::default(), entropy).unwrap();
-        Arc::new(Self { inner, link, hook })
+        Self {
+            inner,
+            link,
+            hook,
+            view: None,
+        }
     }
 }
 
@@ -385,7 +426,10 @@ impl MetadataClient for Seam {
 
     async fn cluster_view(&self) -> Result<Arc<ClusterView>> {
         self.link.up().await;
-        self.inner.cluster_view().await
+        match &self.view {
+            Some(view) => Ok(Arc::clone(view)),
+            None => self.inner.cluster_view().await,
+        }
     }
 }
 

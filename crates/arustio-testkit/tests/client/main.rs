@@ -11,6 +11,7 @@
 )]
 
 mod errors;
+mod herd;
 mod house;
 mod listing;
 mod mounts;

@@ -63,6 +63,8 @@ pub(super) struct Question {
     pub(super) payload: Vec<Bytes>,
     /// Of a read: which bytes may be answered.
     pub(super) wanted: Range<u64>,
+    /// What the node has to know, as the features of a `Hello`.
+    pub(super) needs: u32,
 }
 
 impl Question {
@@ -71,6 +73,7 @@ impl Question {
             header,
             payload: Vec::new(),
             wanted: 0..0,
+            needs: 0,
         }
     }
 }
@@ -132,6 +135,8 @@ impl From<io::Error> for NoConnection {
 #[derive(Debug)]
 pub(super) struct Connection {
     shared: Arc<Shared>,
+    /// What the node knows beside its versions.
+    features: u32,
     _reader: AbortOnDropHandle<()>,
     _writer: AbortOnDropHandle<()>,
 }
@@ -206,7 +211,7 @@ impl Connection {
         let writer = Arc::clone(&shared);
         let writer = tokio::spawn(async move { writer.outbox.run(STALL).await });
         let writer = AbortOnDropHandle::new(writer);
-        greet(&shared.outbox, &mut inlet, node, cluster).await?;
+        let features = greet(&shared.outbox, &mut inlet, node, cluster).await?;
         let reading = Arc::clone(&shared);
         let reader = tokio::spawn(async move {
             let why = match reading.read(&mut inlet).await {
@@ -217,6 +222,7 @@ impl Connection {
         });
         Ok(Self {
             shared,
+            features,
             _reader: AbortOnDropHandle::new(reader),
             _writer: writer,
         })
@@ -225,6 +231,11 @@ impl Connection {
     /// How many wait for answers.
     pub(super) fn load(&self) -> usize {
         self.shared.waiting.lock().entries.len()
+    }
+
+    /// Whether the node knows these features.
+    pub(super) fn knows(&self, needs: u32) -> bool {
+        self.features & needs == needs
     }
 
     /// Whether it can still be used.
@@ -243,9 +254,14 @@ impl Connection {
         let (entry, answered) = Entry::new(question);
         let _ticket = shared.enter(id, entry)?;
         let left = until.saturating_duration_since(Instant::now());
+        let millis = match question.header.millis {
+            0 => u32::try_from(left.as_millis()).unwrap_or(u32::MAX).max(1),
+            // The question says it itself.
+            millis => millis,
+        };
         let header = Header {
             request: id,
-            millis: u32::try_from(left.as_millis()).unwrap_or(u32::MAX).max(1),
+            millis,
             ..question.header
         };
         let sent = shared
@@ -465,13 +481,13 @@ impl Entry {
     }
 }
 
-/// Says who we are, and hears who answers.
+/// Says who we are, and hears who answers and what it knows.
 async fn greet<R: AsyncRead + Unpin>(
     outbox: &Outbox,
     inlet: &mut Inlet<R>,
     node: NodeId,
     cluster: ClusterIdentity,
-) -> Result<(), NoConnection> {
+) -> Result<u32, NoConnection> {
     let unreachable = |why: &str| NoConnection::Unreachable(why.to_owned());
     let hello = Hello {
         cluster: cluster.cluster,
@@ -509,5 +525,5 @@ async fn greet<R: AsyncRead + Unpin>(
     if theirs.node != unknown && node != unknown && theirs.node != node {
         return Err(unreachable("another node answers there"));
     }
-    Ok(())
+    Ok(theirs.features)
 }

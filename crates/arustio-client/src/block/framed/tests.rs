@@ -381,3 +381,112 @@ async fn nobody_who_speaks_something_else_is_believed() {
     };
     tokio::join!(served, asked);
 }
+
+fn want(range: std::ops::Range<u64>) -> BlockWant {
+    BlockWant {
+        key: read(0..1).key,
+        range,
+        block_length: 4 << 20,
+        epoch: 1,
+        wait: Duration::from_millis(700),
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_knows_no_leases_is_not_asked_for_any() {
+    let (listener, node) = listen().await;
+    let client = client();
+    let served = async {
+        let mut peer = Peer::new(listener.accept().await.unwrap().0);
+        peer.greet(Hello {
+            features: 0,
+            ..Hello::default()
+        })
+        .await;
+        // What comes first is a plain read.
+        let asked = peer.inlet.asked().await;
+        assert_eq!(
+            (asked.operation, asked.flags),
+            (Operation::Read, Flags::NONE)
+        );
+        peer.part(&asked, 0, b"abcd", false).await;
+        peer
+    };
+    let asked = async {
+        let offer = client.want(&node, want(0..32 << 10), PATIENT).await;
+        assert_eq!(offer.unwrap(), BlockOffer::alone(Alone::Unsupported));
+        assert!(
+            !client
+                .lease(&node, 1, LeaseWord::Renew, PATIENT)
+                .await
+                .unwrap()
+        );
+        let parts = client.read(&node, read(0..4), PATIENT).await.unwrap();
+        assert_eq!(shown(&parts), [(0, &b"abcd"[..])]);
+    };
+    tokio::join!(served, asked);
+}
+
+#[tokio::test]
+async fn parts_and_leases_come_in_one_answer_and_lies_about_leases_are_seen() {
+    let (listener, node) = listen().await;
+    let client = client();
+    let grant = |offset, length| body::Grant {
+        lease: 9,
+        offset,
+        length,
+    };
+    let served = async {
+        let mut peer = Peer::accept(&listener).await;
+        for grant in [grant(4, 6), grant(8, 3), grant(0, u64::MAX)] {
+            let asked = peer.inlet.asked().await;
+            assert_eq!((asked.flags, asked.millis), (Flags::WANT_FILL, 700));
+            peer.part(&asked, 0, b"abcd", true).await;
+            let mut yours = Header::answer(Operation::Read, asked.request, Status::YouFill);
+            yours.millis = 3000;
+            peer.say(yours, &body::encode_grants(&[grant])).await;
+        }
+        peer
+    };
+    let asked = async {
+        let offer = client.want(&node, want(0..10), PATIENT).await.unwrap();
+        assert_eq!(shown(&offer.parts), [(0, &b"abcd"[..])]);
+        let lease = BlockLease {
+            lease: 9,
+            range: 4..10,
+            lasts: Duration::from_secs(3),
+        };
+        assert_eq!((offer.leases, offer.alone), (vec![lease], None));
+        for _ in 0..2 {
+            let error = client.want(&node, want(0..10), PATIENT).await.unwrap_err();
+            assert!(matches!(error, BlockError::Refused { .. }), "{error}");
+        }
+    };
+    tokio::join!(served, asked);
+}
+
+#[tokio::test]
+async fn r4_parts_of_a_want_that_do_not_match_are_never_returned() {
+    let (listener, node) = listen().await;
+    let client = client();
+    let served = async {
+        let mut peer = Peer::accept(&listener).await;
+        let asked = peer.inlet.asked().await;
+        let mut part = Header::answer(Operation::Read, asked.request, Status::Ok).with(b"abcd");
+        part.flags = part.flags.with(Flags::MORE);
+        part.payload_crc32c ^= 1;
+        peer.write.write_all(&part.encode()).await.unwrap();
+        peer.write.write_all(b"abcd").await.unwrap();
+        peer.say(
+            Header::answer(Operation::Read, asked.request, Status::Busy),
+            &[],
+        )
+        .await;
+        peer
+    };
+    let asked = async {
+        let error = client.want(&node, want(0..10), PATIENT).await.unwrap_err();
+        assert!(matches!(error, BlockError::Corrupt { .. }), "{error}");
+    };
+    tokio::join!(served, asked);
+}
