@@ -6,8 +6,10 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arustio_block::{BlockStore, Rejection};
+use arustio_proto::block::v1::TierUsage;
 use arustio_proto::failure::Failure;
 use arustio_types::{BlockKey, ByteSize, ErrorKind, NodeId};
 use parking_lot::Mutex;
@@ -23,6 +25,34 @@ const MOST_COUNTED: u64 = 1 << 20;
 pub(crate) struct Identity {
     pub(crate) instance: u128,
     pub(crate) node: Arc<Mutex<Option<NodeId>>>,
+    /// The newest view of the cluster that the node heard of. It tells clients, so that one
+    /// with an older view asks for it.
+    pub(crate) epoch: Arc<AtomicU64>,
+}
+
+impl Identity {
+    /// Epoch of the newest view that it heard of; 0 before it heard of any.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Relaxed)
+    }
+
+    /// A view of this epoch was given out.
+    pub(crate) fn heard(&self, epoch: u64) {
+        self.epoch.fetch_max(epoch, Ordering::Relaxed);
+    }
+}
+
+/// How full the tiers are.
+pub(crate) fn usage(store: &dyn BlockStore) -> Vec<TierUsage> {
+    let tier = |tier: arustio_block::TierUsage| TierUsage {
+        name: tier.tier.name().to_owned(),
+        used: tier.used,
+        capacity: tier.capacity,
+        blocks: tier.blocks,
+        pinned: tier.pinned,
+        writable: tier.writable,
+    };
+    store.usage().into_iter().map(tier).collect()
 }
 
 /// Bytes on their way, all requests together. Clones share it.

@@ -75,6 +75,7 @@ mod tests {
             id: NodeId::new(id),
             address: format!("n{id}:1"),
             weight: 1,
+            draining: false,
             data: arustio_types::cluster::DataEndpoints::default(),
         });
         ClusterView {

@@ -366,6 +366,7 @@ mod tests {
             id: NodeId::new(1),
             address: "n:1".to_owned(),
             weight: 1,
+            draining: false,
             data: arustio_types::cluster::DataEndpoints::default(),
         }
     }

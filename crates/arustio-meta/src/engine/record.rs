@@ -16,7 +16,7 @@ use crate::error::StateMachineError;
 pub use inode::{
     Attributes, DentryRecord, DirRecord, Direct, FileRecord, InodeRecord, Loaded, Marker,
 };
-pub use mount::NodeRecord;
+pub use mount::{Decided, NodeRecord};
 pub use session::{Counters, IdentityRecord, SessionRecord};
 
 /// Why bytes are no record.

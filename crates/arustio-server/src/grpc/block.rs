@@ -20,7 +20,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{answer, given};
-use crate::blocks::{Budget, Identity, check_write, clipped, present, reason};
+use crate::blocks::{Budget, Identity, check_write, clipped, present, reason, usage};
 use crate::metrics::Metrics;
 
 /// The service.
@@ -101,19 +101,11 @@ impl BlockService for Blocks {
         &self,
         _: Request<wire::PingRequest>,
     ) -> Result<Response<wire::PingResponse>, Status> {
-        let tiers = self.store.usage().into_iter().map(|tier| wire::TierUsage {
-            name: tier.tier.name().to_owned(),
-            used: tier.used,
-            capacity: tier.capacity,
-            blocks: tier.blocks,
-            pinned: tier.pinned,
-            writable: tier.writable,
-        });
         Ok(Response::new(wire::PingResponse {
             software: concat!("arustio-server ", env!("CARGO_PKG_VERSION")).to_owned(),
             node: self.identity.node.lock().map_or(0, |node| node.get()),
             instance: Some(self.identity.instance.into()),
-            tiers: tiers.collect(),
+            tiers: usage(&*self.store),
         }))
     }
 }
@@ -163,7 +155,7 @@ impl Blocks {
         let header = wire::ReadHeader {
             parts: parts.parts.iter().map(wire_part).collect(),
             block_length: parts.block_len,
-            epoch: 0,
+            epoch: self.identity.epoch(),
         };
         let chunk = self.chunk;
         let data = parts
