@@ -6,6 +6,7 @@
 //! reads the blocks of a node on this host without either. [`owner`] says which node to
 //! ask; `fill` sends blocks in the background.
 
+pub mod epoch;
 pub(crate) mod fill;
 pub mod framed;
 pub mod local;

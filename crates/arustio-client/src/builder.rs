@@ -186,19 +186,24 @@ impl Builder {
     pub async fn connect(self) -> Result<ArustioFileSystem> {
         let config = self.config.validate()?.get().clone();
         let entropy = Arc::new(self.entropy);
+        let mut epoch = Arc::default();
         let metadata = match self.metadata {
             Some(metadata) => metadata,
-            None => Arc::new(RemoteMetadata::new(
-                &config,
-                self.principal.clone(),
-                Arc::clone(&entropy),
-            )?),
+            None => {
+                let principal = self.principal.clone();
+                let remote = RemoteMetadata::new(&config, principal, Arc::clone(&entropy))?;
+                epoch = remote.epoch();
+                Arc::new(remote)
+            }
         };
         let identity = metadata.identity().await?;
         let tasks = Tasks::default();
         let blocks = match self.blocks {
             Some(blocks) => blocks,
-            None => block_nodes(&config, identity, entropy.bits(), self.system),
+            None => {
+                let grpc = GrpcBlocks::new(entropy.bits()).telling(epoch);
+                block_nodes(&config, identity, grpc, self.system)
+            }
         };
         let registry = match self.registry {
             Some(registry) => registry,
@@ -246,10 +251,9 @@ impl Builder {
 fn block_nodes(
     config: &ClientConfig,
     cluster: ClusterIdentity,
-    client: u128,
+    grpc: GrpcBlocks,
     system: Option<String>,
 ) -> Arc<dyn BlockClient> {
-    let grpc = GrpcBlocks::new(client);
     let framed = match config.transport {
         Transport::Grpc => return Arc::new(grpc),
         Transport::Framed => FramedBlocks::new(cluster, grpc),

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::net;
 
+use super::epoch::Epoch;
 use super::{
     BlockClient, BlockError, BlockExtent, BlockPart, BlockRead, BlockSelector, BlockStored,
     BlockWrite,
@@ -41,6 +43,7 @@ pub struct GrpcBlocks {
     channels: Mutex<HashMap<String, BlockServiceClient<Channel>>>,
     client: u128,
     requests: AtomicU64,
+    pub(super) epoch: Arc<Epoch>,
 }
 
 impl GrpcBlocks {
@@ -50,7 +53,15 @@ impl GrpcBlocks {
             channels: Mutex::default(),
             client,
             requests: AtomicU64::new(0),
+            epoch: Arc::default(),
         }
+    }
+
+    /// Says here which views nodes tell of; so does what falls back to this.
+    #[must_use]
+    pub fn telling(mut self, epoch: Arc<Epoch>) -> Self {
+        self.epoch = epoch;
+        self
     }
 
     fn channel(&self, address: &str) -> Result<BlockServiceClient<Channel>, BlockError> {
@@ -266,6 +277,7 @@ impl BlockClient for GrpcBlocks {
                 };
                 match (chunk.kind, &mut arriving) {
                     (Some(wire::read_chunk::Kind::Header(header)), None) => {
+                        self.epoch.heard(header.epoch);
                         let parts = Arriving::announced(node, &asked.range, header.parts)?;
                         arriving = Some(parts);
                     }
