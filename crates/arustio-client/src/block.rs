@@ -9,6 +9,7 @@
 pub mod epoch;
 pub(crate) mod fill;
 pub mod framed;
+pub mod hedge;
 pub mod local;
 pub mod owner;
 pub(crate) mod remote;

@@ -12,6 +12,7 @@ use arustio_types::{SystemClock, WallClock};
 use arustio_ufs::registry::{Environment, UfsRegistry};
 
 use crate::block::fill::Filler;
+use crate::block::hedge::Hedges;
 use crate::block::owner::Owners;
 use crate::block::{BlockClient, FramedBlocks, GrpcBlocks, LocalBlocks};
 use crate::client::Client;
@@ -226,8 +227,7 @@ impl Builder {
             Arc::clone(&blocks),
             Arc::clone(&owners),
             tasks.clone(),
-            config.read.fill_buffer.get(),
-            config.read.cache,
+            &config.read,
         );
         Ok(ArustioFileSystem(Arc::new(Client {
             budget: Budget::new(config.read.buffer.get()),
@@ -236,6 +236,7 @@ impl Builder {
             sessions,
             blocks,
             owners,
+            hedges: Hedges::new(config.read.hedge),
             filler,
             looked: Looked::default(),
             running: Running::default(),

@@ -7,6 +7,7 @@
 //! `AsyncRead` and `AsyncSeek`. `budget` bounds what all of them buffer.
 
 pub(crate) mod budget;
+mod elsewhere;
 pub(crate) mod fetch;
 pub(crate) mod pin;
 pub(crate) mod plan;

@@ -7,13 +7,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arustio_types::cluster::NodeInfo;
 use arustio_types::{Checksum, ContentId};
 use bytes::Bytes;
+use futures::future::join_all;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::Instant;
 
 use super::owner::Owners;
 use super::{BlockClient, BlockSelector, BlockStored, BlockWrite};
+use crate::config::ReadConfig;
 use crate::metadata::MetadataClient;
 use crate::tasks::Tasks;
 
@@ -28,6 +31,7 @@ pub(crate) struct Filler {
     owners: Arc<Owners>,
     kib: Arc<Semaphore>,
     tasks: Tasks,
+    replicas: usize,
     enabled: bool,
 }
 
@@ -37,17 +41,17 @@ impl Filler {
         blocks: Arc<dyn BlockClient>,
         owners: Arc<Owners>,
         tasks: Tasks,
-        bytes: u64,
-        enabled: bool,
+        read: &ReadConfig,
     ) -> Self {
-        let kib = usize::try_from(bytes >> 10).unwrap_or(usize::MAX);
+        let kib = usize::try_from(read.fill_buffer.get() >> 10).unwrap_or(usize::MAX);
         Self {
             metadata,
             blocks,
             owners,
             kib: Arc::new(Semaphore::new(kib.min(Semaphore::MAX_PERMITS))),
             tasks,
-            enabled,
+            replicas: read.replicas,
+            enabled: read.cache,
         }
     }
 
@@ -99,9 +103,14 @@ impl Filler {
         let Ok(view) = self.metadata.cluster_view().await else {
             return false;
         };
-        let Some(node) = self.owners.choose(&view, &write.key, Instant::now()) else {
-            return false;
-        };
+        let owners = self
+            .owners
+            .takers(&view, &write.key, self.replicas, Instant::now());
+        let sent = owners.iter().map(|node| self.give(node, write.clone()));
+        join_all(sent).await.contains(&true)
+    }
+
+    async fn give(&self, node: &NodeInfo, write: BlockWrite) -> bool {
         match self.blocks.write(node, write, FILL_DEADLINE).await {
             Ok(stored) => {
                 self.owners.succeeded(node.id);

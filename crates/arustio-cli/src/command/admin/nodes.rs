@@ -1,12 +1,13 @@
 //! `arustio admin node ...` and `arustio admin report capacity`: the block nodes.
 
+use std::time::Duration;
+
 use arustio_client::FsError;
 use arustio_client::admin::{Admin, BlockNode, BlockNodes, NodeTier};
 use arustio_client::types::cluster::NodeChange;
 use arustio_client::types::unit::format_duration;
 use arustio_client::types::{ErrorKind, NodeId};
 use serde_json::{Value, json};
-use std::time::Duration;
 
 use super::columns;
 use crate::args::{NodeCommand, ReportCommand};
@@ -128,10 +129,11 @@ fn table(nodes: &BlockNodes) -> Vec<String> {
 }
 
 fn ago(heard: Option<Duration>) -> String {
-    heard.map_or("-".to_owned(), |ago| {
-        let seconds = Duration::from_secs(ago.as_secs());
-        format!("{} ago", format_duration(seconds))
-    })
+    match heard.map(|ago| ago.as_secs()) {
+        None => "-".to_owned(),
+        Some(0) => "now".to_owned(),
+        Some(seconds) => format!("{} ago", format_duration(Duration::from_secs(seconds))),
+    }
 }
 
 fn tiers(nodes: &BlockNodes) -> impl Iterator<Item = (&BlockNode, &NodeTier)> {
@@ -247,11 +249,11 @@ mod tests {
         assert_eq!(
             table(&nodes()),
             [
-                "ID  ADDRESS     STATE     WEIGHT  HEARD      CAPACITY  USED",
-                "1   node1:7411  serves    100     1s ago     2.0G      512.0M",
-                "2   node2:7411  draining  100     0s ago     2.0G      512.0M",
-                "3   node3:7411  removed   100     1m30s ago  2.0G      512.0M",
-                "4   node4:7411  down      100     -          -         -",
+                "ID  ADDRESS     STATE     WEIGHT  HEARD    CAPACITY  USED",
+                "1   node1:7411  serves    100     1s ago   2 GiB     512 MiB",
+                "2   node2:7411  draining  100     now      2 GiB     512 MiB",
+                "3   node3:7411  removed   100     90s ago  2 GiB     512 MiB",
+                "4   node4:7411  down      100     -        -         -",
             ]
         );
     }
