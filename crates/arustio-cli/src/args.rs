@@ -271,6 +271,15 @@ pub enum FsCommand {
         #[arg(required = true)]
         paths: Vec<OsString>,
     },
+    /// On which block nodes the blocks of files belong, and how much of them is there
+    Location {
+        /// Each block with the nodes that own it
+        #[arg(long)]
+        blocks: bool,
+        /// Files
+        #[arg(required = true)]
+        paths: Vec<OsString>,
+    },
     /// Look at the UFS now
     Sync {
         /// Everything below

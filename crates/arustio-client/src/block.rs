@@ -11,6 +11,7 @@ pub(crate) mod fill;
 pub mod framed;
 pub mod hedge;
 pub mod local;
+pub mod location;
 pub mod owner;
 pub(crate) mod remote;
 mod usage;

@@ -12,6 +12,7 @@ use futures::stream::BoxStream;
 use futures::{StreamExt as _, TryStreamExt as _};
 
 use crate::block::BlockSelector;
+use crate::block::location::FileLocation;
 use crate::client::Client;
 use crate::error::Result;
 use crate::fs::{
@@ -168,6 +169,11 @@ impl FileSystem for ArustioFileSystem {
 
     async fn cached_bytes(&self, files: &[FileStatus]) -> Result<Vec<Option<u64>>> {
         Ok(self.0.cached_bytes(files).await)
+    }
+
+    async fn location(&self, path: &FsPath) -> Result<FileLocation> {
+        let found = self.0.location(path).await;
+        found.map_err(|error| error.at(path).during("find the blocks of"))
     }
 
     async fn free(&self, path: &FsPath) -> Result<FreeSummary> {

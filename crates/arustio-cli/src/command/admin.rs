@@ -195,7 +195,7 @@ fn table(group: &Group) -> Vec<String> {
 }
 
 /// Rows as lines, each column as wide as its widest cell.
-fn columns<const COLUMNS: usize>(rows: &[[String; COLUMNS]]) -> Vec<String> {
+pub(super) fn columns<const COLUMNS: usize>(rows: &[[String; COLUMNS]]) -> Vec<String> {
     let width = |at: usize| rows.iter().map(|row| row[at].chars().count()).max();
     let widths: [usize; COLUMNS] = std::array::from_fn(|at| width(at).unwrap_or_default());
     let line = |row: &[String; COLUMNS]| {

@@ -222,6 +222,9 @@ async fn blocks_follow_weights_drains_deaths_and_removals() {
         share[0] > BLOCKS / 20 && share[1] > BLOCKS / 20,
         "{share:?}"
     );
+    let found = fs.location(&p("/data/first")).await.unwrap();
+    let owns: Vec<u64> = found.nodes.iter().map(|share| share.owns).collect();
+    assert_eq!(owns, share, "each has what belongs on it");
     let told = known(&admin, &nodes[2].address(), "serves").await;
     assert!(told.tiers.iter().any(|tier| tier.used > 0), "{told:?}");
 
