@@ -25,20 +25,21 @@ const MOST_COUNTED: u64 = 1 << 20;
 pub(crate) struct Identity {
     pub(crate) instance: u128,
     pub(crate) node: Arc<Mutex<Option<NodeId>>>,
-    /// The newest view of the cluster that the node heard of. It tells clients, so that one
+    /// Of the view of the cluster that the node heard of last. It tells clients, so that one
     /// with an older view asks for it.
     pub(crate) epoch: Arc<AtomicU64>,
 }
 
 impl Identity {
-    /// Epoch of the newest view that it heard of; 0 before it heard of any.
+    /// Epoch of the view that it heard of last; 0 before it heard of any.
     pub(crate) fn epoch(&self) -> u64 {
         self.epoch.load(Ordering::Relaxed)
     }
 
-    /// A view of this epoch was given out.
+    /// A view of this epoch is given out now, also when an earlier leader gave out a later
+    /// one: clients could never catch up with that.
     pub(crate) fn heard(&self, epoch: u64) {
-        self.epoch.fetch_max(epoch, Ordering::Relaxed);
+        self.epoch.store(epoch, Ordering::Relaxed);
     }
 }
 

@@ -45,7 +45,7 @@ impl Fetcher {
             _ => self.elsewhere(view, Some(slow), request).await,
         };
         match parts.is_empty() {
-            true => self.from_store(request).await,
+            true => self.ask_store(request).await,
             false => Some(parts),
         }
     }
@@ -81,7 +81,7 @@ impl Fetcher {
         Vec::new()
     }
 
-    async fn from_store(&self, request: &BlockRead) -> Option<Vec<BlockPart>> {
+    async fn ask_store(&self, request: &BlockRead) -> Option<Vec<BlockPart>> {
         let start = request.key.start();
         let range: Range<u64> = start + request.range.start..start + request.range.end;
         let pieces = self.ask_ufs(range).await.ok()?;

@@ -105,13 +105,14 @@ impl Fetcher {
             epoch: view.epoch,
         };
         let Some(node) = owners.choose(&view, &key, Instant::now()) else {
-            return self.elsewhere(&view, None, &request).await;
+            return Box::pin(self.elsewhere(&view, None, &request)).await;
         };
         let deadline = self.client.config.read.node_timeout;
         let asked = self.client.blocks.read(node, request.clone(), deadline);
         let hedges = &self.client.hedges;
         let there = |parts: &Vec<BlockPart>| !parts.is_empty();
-        let instead = || self.instead(&view, node.id, &request);
+        // On the heap, since it is rare and large.
+        let instead = || Box::pin(self.instead(&view, node.id, &request));
         let raced = hedges.race(node.id, self.hedge_floor(), asked, there, instead);
         let raced = raced.await;
         let parts = match raced.asked {
@@ -133,7 +134,7 @@ impl Fetcher {
             return got;
         }
         if parts.is_empty() {
-            return self.elsewhere(&view, Some(node.id), &request).await;
+            return Box::pin(self.elsewhere(&view, Some(node.id), &request)).await;
         }
         self.count_cached(&parts);
         parts

@@ -374,7 +374,7 @@ async fn r4_a_reader_of_a_node_that_stalls_gets_the_bytes_from_the_store() {
     let mut config = house.config();
     // Longer than any test: only whoever is asked instead ends the read.
     config.read.node_timeout = Duration::from_secs(1_000);
-    let shared: Arc<dyn BlockClient> = blocks.clone();
+    let shared = Arc::<Stalling>::clone(&blocks);
     let builder = Builder::new().config(config).blocks(shared);
     let fs = builder.connect().await.unwrap();
     small_blocks(&fs).await;
