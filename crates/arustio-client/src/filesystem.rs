@@ -12,6 +12,7 @@ use futures::stream::BoxStream;
 use futures::{StreamExt as _, TryStreamExt as _};
 
 use crate::block::BlockSelector;
+use crate::block::hedge::HedgeStats;
 use crate::block::location::FileLocation;
 use crate::client::Client;
 use crate::error::Result;
@@ -38,6 +39,12 @@ impl ArustioFileSystem {
         limit: usize,
     ) -> Result<PendingReport> {
         self.0.run_pending(rounds, limit).await
+    }
+
+    /// How often block nodes were asked by all readers of this client together, and how
+    /// often somebody else as well. For whoever exports metrics.
+    pub fn hedge_stats(&self) -> HedgeStats {
+        self.0.hedges.stats()
     }
 }
 

@@ -249,3 +249,32 @@ impl MetadataClient for RemoteMetadata {
         Ok(view)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_view_is_asked_for_again_when_a_node_tells_of_a_newer_one_but_not_all_the_time() {
+        let entropy = Arc::new(Entropy::from_seed(1));
+        let config = ClientConfig::default();
+        let remote = RemoteMetadata::new(&config, Principal::default(), entropy).unwrap();
+        assert!(remote.good_view().is_none(), "there is none yet");
+        let view = ClusterView {
+            epoch: 3,
+            nodes: Vec::new(),
+        };
+        *remote.view.lock() = Some((Instant::now(), Arc::new(view)));
+        let epoch = remote.epoch();
+        epoch.heard(4);
+        tokio::time::advance(Duration::from_millis(400)).await;
+        assert!(remote.good_view().is_some(), "it has just been asked for");
+        tokio::time::advance(Duration::from_millis(200)).await;
+        assert!(remote.good_view().is_none());
+        // The leader knows of nothing newer.
+        epoch.settle(3);
+        assert!(remote.good_view().is_some());
+        tokio::time::advance(VIEW_AGE).await;
+        assert!(remote.good_view().is_none());
+    }
+}

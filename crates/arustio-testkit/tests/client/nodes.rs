@@ -3,7 +3,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arustio_client::admin::{Admin, BlockNode};
@@ -21,7 +21,8 @@ use arustio_client::types::meta::setting::PathConf;
 use arustio_client::types::meta::{Command, RequestContext};
 use arustio_client::types::{BlockKey, BlockSize};
 use arustio_client::{
-    ArustioFileSystem, Builder, ErrorKind, FileSystem, FsError, OpenOptions, ReadStats, StatOptions,
+    ArustioFileSystem, Builder, ClientConfig, ErrorKind, FileSystem, FsError, OpenOptions,
+    ReadStats, StatOptions,
 };
 use arustio_server::{Engine, Role, Server, ServerConfig};
 use arustio_types::{ByteSize, NodeId};
@@ -266,9 +267,13 @@ async fn blocks_follow_weights_drains_deaths_and_removals() {
     let gone = known(&admin, &all[1].entry.node.address, "removed").await;
     assert_eq!(gone.id(), all[1].id());
     read(&house, "/data/second", &second).await;
-    for node in &mut nodes {
-        node.stop().await;
-    }
+
+    // All of them dead: everything comes from the store.
+    nodes[0].kill().await;
+    nodes[2].kill().await;
+    let stats = read_by(&fs, "/data/second", &second).await;
+    assert_eq!((stats.ufs_bytes, stats.cache_bytes), (BLOCK * BLOCKS, 0));
+    nodes[1].stop().await;
 }
 
 /// What is said to a node that registers and is refused.
@@ -308,15 +313,34 @@ async fn with_two_replicas_the_death_of_a_node_costs_the_store_nothing() {
     nodes[1].stop().await;
 }
 
-/// Block nodes that stop answering reads when they are told to.
+/// Block nodes that answer no reads, or with damaged bytes, when they are told to.
 #[derive(Debug)]
-struct Stalling {
+struct Faulty {
     inner: FramedBlocks,
     stalled: AtomicBool,
+    /// The number of the node whose bytes do not match.
+    damaged: AtomicU64,
+}
+
+impl Faulty {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            inner: FramedBlocks::new(ClusterIdentity::default(), GrpcBlocks::new(1)),
+            stalled: AtomicBool::new(false),
+            damaged: AtomicU64::new(0),
+        })
+    }
+
+    /// A client that reaches block nodes by this alone.
+    async fn client(self: &Arc<Self>, config: ClientConfig) -> ArustioFileSystem {
+        let blocks = Arc::<Self>::clone(self);
+        let builder = Builder::new().config(config).blocks(blocks);
+        builder.connect().await.unwrap()
+    }
 }
 
 #[async_trait]
-impl BlockClient for Stalling {
+impl BlockClient for Faulty {
     async fn read(
         &self,
         node: &NodeInfo,
@@ -328,6 +352,12 @@ impl BlockClient for Stalling {
             return Err(BlockError::Timeout {
                 address: node.address.clone(),
                 after: deadline,
+            });
+        }
+        if self.damaged.load(Ordering::Relaxed) == node.id.get() {
+            return Err(BlockError::Corrupt {
+                address: node.address.clone(),
+                key: request.key,
             });
         }
         self.inner.read(node, request, deadline).await
@@ -367,16 +397,11 @@ async fn r4_a_reader_of_a_node_that_stalls_gets_the_bytes_from_the_store() {
     let admin = admin(&house);
     let mut node = Node::start(&house).await;
     let known = known(&admin, &node.address(), "serves").await;
-    let blocks = Arc::new(Stalling {
-        inner: FramedBlocks::new(ClusterIdentity::default(), GrpcBlocks::new(1)),
-        stalled: AtomicBool::new(false),
-    });
+    let blocks = Faulty::new();
     let mut config = house.config();
     // Longer than any test: only whoever is asked instead ends the read.
     config.read.node_timeout = Duration::from_secs(1_000);
-    let shared = Arc::<Stalling>::clone(&blocks);
-    let builder = Builder::new().config(config).blocks(shared);
-    let fs = builder.connect().await.unwrap();
+    let fs = blocks.client(config).await;
     small_blocks(&fs).await;
     let content = bytes(4);
     house.put("f", content.clone());
@@ -394,6 +419,32 @@ async fn r4_a_reader_of_a_node_that_stalls_gets_the_bytes_from_the_store() {
     assert_eq!((stats.hedges, stats.hedges_won), (1, 1));
     assert_eq!((stats.ufs_requests, stats.cache_bytes), (1, 0));
     node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r4_blocks_that_are_damaged_on_one_node_come_from_its_replica() {
+    let house = House::without_blocks(hasty).await;
+    let admin = admin(&house);
+    let mut nodes = [Node::start(&house).await, Node::start(&house).await];
+    let one = known(&admin, &nodes[0].address(), "serves").await;
+    let two = known(&admin, &nodes[1].address(), "serves").await;
+    let blocks = Faulty::new();
+    let mut config = house.config();
+    config.read.replicas = 2;
+    let fs = blocks.client(config).await;
+    small_blocks(&fs).await;
+    let content = bytes(5);
+    house.put("f", content.clone());
+    read_by(&fs, "/data/f", &content).await;
+    all_cached(&fs, "/data/f", &[&one]).await;
+    all_cached(&fs, "/data/f", &[&two]).await;
+    blocks.damaged.store(one.id().get(), Ordering::Relaxed);
+    let stats = read_by(&fs, "/data/f", &content).await;
+    assert!(stats.corrupt_blocks > 0, "{stats:?}");
+    assert_eq!((stats.ufs_requests, stats.cache_bytes), (0, BLOCK * BLOCKS));
+    for node in &mut nodes {
+        node.stop().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
