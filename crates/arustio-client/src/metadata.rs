@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use arustio_types::LogIndex;
 use arustio_types::cluster::ClusterView;
+use arustio_types::meta::entries::Entries;
 use arustio_types::meta::sync::{SyncRequest, SyncTarget, SyncTurn};
 use arustio_types::meta::{Answer, Command, Consistency, Outcome, Query, RequestContext};
 use arustio_types::{ClusterId, Incarnation};
@@ -52,6 +53,12 @@ pub trait MetadataClient: Send + Sync + fmt::Debug {
     /// Reads the namespace.
     async fn query(&self, query: Query, consistency: Consistency) -> Result<Answer>;
 
+    /// Reads a page of a directory, and its entries only when they are taken: meanwhile the
+    /// next page can be on its way. Anything but a page is told as it is.
+    async fn query_page(&self, query: Query, consistency: Consistency) -> Result<PageAnswer> {
+        self.query(query, consistency).await.map(PageAnswer::from)
+    }
+
     /// Asks for the turn to look at an under file system (L4).
     async fn begin_sync(&self, request: SyncRequest) -> Result<SyncTurn>;
 
@@ -60,6 +67,52 @@ pub trait MetadataClient: Send + Sync + fmt::Debug {
 
     /// The block nodes, possibly a few seconds old: correctness never depends on it.
     async fn cluster_view(&self) -> Result<Arc<ClusterView>>;
+}
+
+/// What comes of asking for a page.
+#[derive(Debug)]
+pub enum PageAnswer {
+    /// A page.
+    Page(ArrivedPage),
+    /// A refusal, or that the directory is not there.
+    Other(Answer),
+}
+
+impl From<Answer> for PageAnswer {
+    fn from(answer: Answer) -> Self {
+        match answer {
+            Answer::Page(page) => Self::Page(ArrivedPage {
+                next: page.next,
+                entries: Box::new(|| Ok(page.entries)),
+            }),
+            other => Self::Other(other),
+        }
+    }
+}
+
+/// A page of a directory as it came.
+pub struct ArrivedPage {
+    /// The name after which the next page begins; `None`: this was the last.
+    pub next: Option<String>,
+    entries: Box<dyn FnOnce() -> Result<Entries> + Send>,
+}
+
+impl ArrivedPage {
+    /// Reads the entries.
+    ///
+    /// # Errors
+    /// `Internal`: they are not in a form that this release can read.
+    pub fn entries(self) -> Result<Entries> {
+        (self.entries)()
+    }
+}
+
+impl fmt::Debug for ArrivedPage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ArrivedPage")
+            .field("next", &self.next)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A cluster and its incarnation.

@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use arustio_types::meta::command::Proof;
 use arustio_types::meta::merge::{KeyRange, Merge, MergeEntry, MergeReport};
-use arustio_types::meta::query::{Absent, Page};
+use arustio_types::meta::query::{Absent, MAX_LISTED, Page};
 use arustio_types::meta::setting::SyncInterval;
 use arustio_types::meta::status::Persistence;
 use arustio_types::meta::sync::{SyncRequest, SyncTarget, SyncTurn};
@@ -33,6 +33,7 @@ use tokio::time::Instant;
 use crate::client::{Client, unexpected};
 use crate::error::{FsError, Result};
 use crate::metadata::session;
+use crate::metadata::{ArrivedPage, PageAnswer};
 use crate::resolve::Mounted;
 use probe::Found;
 pub(crate) use ticket::Ticket;
@@ -228,8 +229,25 @@ impl Client {
         };
         match self.ask(query, consistency).await? {
             Answer::Page(page) => Ok(page),
-            Answer::Absent(_) => Err(crate::names::not_found(dir)),
-            other => Err(unexpected("listing a directory", &other)),
+            other => Err(no_page(dir, other)),
+        }
+    }
+
+    /// A page behind a name as it came: its entries are still to be read.
+    pub(crate) async fn arrived_page(
+        &self,
+        dir: &FsPath,
+        after: Option<String>,
+        consistency: Consistency,
+    ) -> Result<ArrivedPage> {
+        let query = Query::List {
+            path: dir.clone(),
+            after,
+            limit: MAX_LISTED,
+        };
+        match self.metadata.query_page(query, consistency).await? {
+            PageAnswer::Page(page) => Ok(page),
+            PageAnswer::Other(other) => Err(no_page(dir, other)),
         }
     }
 
@@ -361,6 +379,15 @@ impl Client {
             began,
             held: None,
         }))
+    }
+}
+
+/// What was said instead of a page.
+fn no_page(dir: &FsPath, answer: Answer) -> FsError {
+    match answer {
+        Answer::Refused(refusal) => FsError::refused(refusal),
+        Answer::Absent(_) => crate::names::not_found(dir),
+        other => unexpected("listing a directory", &other),
     }
 }
 

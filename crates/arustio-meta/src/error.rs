@@ -16,6 +16,12 @@ use arustio_types::{Classify, ClusterId, ErrorKind, Incarnation, LogIndex, NodeI
 
 use crate::engine::{EngineKind, Family};
 
+/// What to do with a member whose folder cannot be trusted any more.
+const REPLACE: &str = "a member of a group is replaced: remove it (arustio admin raft remove), add \
+    one with a number that was never used (arustio admin raft add), and start this server with \
+    that number and an empty folder; a server that stands alone is restored from a backup \
+    (arustio-server metadata restore)";
+
 /// A failure of a key/value engine.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
@@ -32,8 +38,7 @@ pub enum EngineError {
     },
     /// What is stored cannot be trusted.
     #[error(
-        "the {} engine in {} is damaged: {detail}; restore this server from a backup, or remove \
-         the folder and let it join its cluster anew", .kind.name(), .path.display()
+        "the {} engine in {} is damaged: {detail}; {REPLACE}", .kind.name(), .path.display()
     )]
     Corrupt {
         /// Which engine.
@@ -208,7 +213,7 @@ pub enum FatalError {
     /// The state has applied entries that the log has lost.
     #[error(
         "the log ends at {last}, but the state has applied {applied}: acknowledged entries were \
-         lost, restore this server from a backup or let it join its cluster anew"
+         lost here; {REPLACE}"
     )]
     LogBehindState {
         /// Last entry of the log.

@@ -204,14 +204,14 @@ fn pack(entries: &Entries) -> Vec<u8> {
 fn pack_entry(to: &mut Vec<u8>, entry: &Entry<'_>, before: &Before<'_>, shared: &Shared) {
     let flags = flags(entry, before, shared);
     let has = |flag| flags & flag != 0;
-    encode_varint(flags, to);
+    put_number(to, flags);
     put_text(to, entry.name);
     put_signed(to, entry.inode.get().wrapping_sub(before.inode) as i64);
     let changed_at = entry.changed_at.get();
     put_signed(to, changed_at.wrapping_sub(before.changed_at) as i64);
     put_signed(to, entry.modified.millis().wrapping_sub(before.modified));
     if has(flag::SIZE) {
-        encode_varint(entry.size, to);
+        put_number(to, entry.size);
     }
     if let Some(source) = entry.source {
         put_text(to, source.identity);
@@ -223,7 +223,7 @@ fn pack_entry(to: &mut Vec<u8>, entry: &Entry<'_>, before: &Before<'_>, shared: 
         put_text(to, entry.group);
     }
     if has(flag::MODE) {
-        encode_varint(entry.mode.into(), to);
+        put_number(to, entry.mode.into());
     }
     if flags >= flag::KEY {
         pack_rare(to, entry, flags);
@@ -283,13 +283,22 @@ fn flags(entry: &Entry<'_>, before: &Before<'_>, shared: &Shared) -> u64 {
         | when(other_check && entry.checked_at.is_some(), flag::CHECKED)
 }
 
+/// Nearly every number here fits into one byte or two.
+fn put_number(to: &mut Vec<u8>, value: u64) {
+    match value {
+        0..0x80 => to.push(value as u8),
+        0x80..0x4000 => to.extend_from_slice(&[value as u8 | 0x80, (value >> 7) as u8]),
+        _ => encode_varint(value, to),
+    }
+}
+
 fn put_text(to: &mut Vec<u8>, text: &str) {
-    encode_varint(text.len() as u64, to);
+    put_number(to, text.len() as u64);
     to.extend_from_slice(text.as_bytes());
 }
 
 fn put_signed(to: &mut Vec<u8>, value: i64) {
-    encode_varint(((value << 1) ^ (value >> 63)) as u64, to);
+    put_number(to, ((value << 1) ^ (value >> 63)) as u64);
 }
 
 fn unpack(shared: Shared, count: usize, mut bytes: &[u8]) -> Result<Entries, ConvertError> {

@@ -11,9 +11,11 @@ use std::time::Duration;
 use arustio_proto::common::v1::Caller;
 use arustio_proto::convert::{decode_outcome, encode_command_with_secrets};
 use arustio_proto::meta::v1 as wire;
+use arustio_proto::meta::v1::answer::Kind;
 use arustio_proto::meta::v1::metadata_service_client::MetadataServiceClient;
 use arustio_types::cluster::ClusterView;
 use arustio_types::meta::command::Principal;
+use arustio_types::meta::query::Page;
 use arustio_types::meta::sync::{SyncRequest, SyncTarget, SyncTurn};
 use arustio_types::meta::{Answer, Command, Consistency, Query, RequestContext};
 use arustio_types::{ErrorKind, LogIndex};
@@ -24,7 +26,7 @@ use tonic::transport::Channel;
 
 use super::route::{Answered, Call, Repeat, Route, Want, request};
 use super::trouble::Failed;
-use super::{ClusterIdentity, MetadataClient, Proposed};
+use super::{ArrivedPage, ClusterIdentity, MetadataClient, PageAnswer, Proposed};
 use crate::block::epoch::Epoch;
 use crate::config::ClientConfig;
 use crate::entropy::Entropy;
@@ -110,6 +112,17 @@ impl RemoteMetadata {
         query: Query,
         consistency: Consistency,
     ) -> Result<Answer> {
+        let answer = self.ask_raw(want, timeout, query, consistency).await?;
+        Answer::try_from(answer).map_err(unreadable)
+    }
+
+    async fn ask_raw(
+        &self,
+        want: Want,
+        timeout: Duration,
+        query: Query,
+        consistency: Consistency,
+    ) -> Result<wire::Answer> {
         let asked = |left: Duration| wire::QueryRequest {
             consistency: Some((&consistency).into()),
             query: Some((&query).into()),
@@ -123,8 +136,7 @@ impl RemoteMetadata {
             })
             .await;
         let answer = answered.map_err(Failed::explain)?.value.answer;
-        let answer = answer.ok_or_else(|| unreadable("it is empty"))?;
-        Answer::try_from(answer).map_err(unreadable)
+        answer.ok_or_else(|| unreadable("it is empty"))
     }
 
     fn caller(&self) -> Caller {
@@ -147,6 +159,14 @@ impl RemoteMetadata {
             true => self.known_view(VIEW_REST),
             false => Some(view),
         }
+    }
+}
+
+/// Whom a read may be asked of.
+fn wanted(consistency: Consistency) -> Want {
+    match consistency {
+        Consistency::Linearizable | Consistency::AtLeast(_) => Want::Newest,
+        Consistency::Stale => Want::Any,
     }
 }
 
@@ -186,12 +206,32 @@ impl MetadataClient for RemoteMetadata {
     }
 
     async fn query(&self, query: Query, consistency: Consistency) -> Result<Answer> {
-        let want = match consistency {
-            Consistency::Linearizable | Consistency::AtLeast(_) => Want::Newest,
-            Consistency::Stale => Want::Any,
-        };
-        self.ask(want, self.request_timeout, query, consistency)
-            .await
+        self.ask(
+            wanted(consistency),
+            self.request_timeout,
+            query,
+            consistency,
+        )
+        .await
+    }
+
+    async fn query_page(&self, query: Query, consistency: Consistency) -> Result<PageAnswer> {
+        let asked = self.ask_raw(
+            wanted(consistency),
+            self.request_timeout,
+            query,
+            consistency,
+        );
+        Ok(match asked.await?.kind {
+            Some(Kind::PackedPage(page)) => PageAnswer::Page(ArrivedPage {
+                next: page.next.clone(),
+                entries: Box::new(|| Ok(Page::try_from(page).map_err(unreadable)?.entries)),
+            }),
+            kind => {
+                let answer = Answer::try_from(wire::Answer { kind }).map_err(unreadable)?;
+                answer.into()
+            }
+        })
     }
 
     async fn begin_sync(&self, asked: SyncRequest) -> Result<SyncTurn> {

@@ -6,8 +6,9 @@
 //! stream ends it. Memory is a few pages for each directory on the way down.
 //!
 //! The task hands on what it has in parts, not entry by entry, and asks for the next page
-//! while the one before is being taken. A whole page stays packed until then: its entries
-//! become statuses one by one, where they are used.
+//! before it reads the one that came: the service makes it while this one is read and
+//! taken. A whole page stays packed until then: its entries become statuses one by one,
+//! where they are used.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -23,12 +24,14 @@ use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt as _, Stream, StreamExt as _};
 use tokio::sync::mpsc;
+use tokio::task::JoinError;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::Knowledge;
 use crate::client::Client;
 use crate::error::{FsError, Result};
 use crate::fs::ListOptions;
+use crate::metadata::ArrivedPage;
 use crate::sync::listing::DirWalk;
 use crate::sync::order::settled_below;
 use crate::sync::{LookDir, Ticket, Turn};
@@ -116,17 +119,10 @@ impl Stream for Listed {
 }
 
 struct Lister<'a> {
-    client: &'a Client,
+    client: &'a Arc<Client>,
     sender: mpsc::Sender<Result<Part>>,
     recursive: bool,
     knowledge: Knowledge,
-}
-
-/// How far the entries of one directory have been handed on.
-#[derive(Debug, Default)]
-struct Shown {
-    after: Option<String>,
-    end: bool,
 }
 
 impl Lister<'_> {
@@ -143,7 +139,7 @@ impl Lister<'_> {
         async move {
             match self.turn(&dir).await? {
                 Some((look, ticket)) => self.looking(look, ticket).await,
-                None => self.show(&dir.path, &mut Shown::default(), None).await,
+                None => self.show_rest(&dir.path, None).await,
             }
         }
         .boxed()
@@ -196,48 +192,63 @@ impl Lister<'_> {
     async fn walk(&self, look: LookDir) -> Result<bool> {
         let path = look.path.clone();
         let mut walk = DirWalk::begin(self.client, look).await?;
-        let mut shown = Shown::default();
+        // The last name that was handed on.
+        let mut shown = None;
         while let Some(stretch) = walk.next().await? {
             if let Some(to) = &stretch.to {
-                self.show(&path, &mut shown, Some(settled_below(to)))
+                self.show_below(&path, &mut shown, settled_below(to))
                     .await?;
             }
         }
         let walked = walk.finish().await?;
-        self.show(&path, &mut shown, None).await?;
+        self.show_rest(&path, shown).await?;
         Ok(walked.complete)
     }
 
-    /// Hands on what the namespace has, up to an exclusive name.
-    async fn show(&self, dir: &FsPath, shown: &mut Shown, below: Option<&str>) -> Result<()> {
-        while !shown.end {
-            if let (Some(after), Some(below)) = (shown.after.as_deref(), below)
-                && after >= below
-            {
-                return Ok(());
-            }
-            let after = shown.after.clone();
+    /// Hands on what the namespace has behind what was handed on.
+    async fn show_rest(&self, dir: &FsPath, after: Option<String>) -> Result<()> {
+        let mut coming = Some(self.ask(dir, after));
+        while let Some(page) = coming.take() {
+            let page = page.await.map_err(|error| ended(&error))??;
+            let next = page.next.clone();
+            coming = next.map(|after| self.ask(dir, Some(after)));
+            self.entries(page.entries()?).await?;
+        }
+        Ok(())
+    }
+
+    /// Asks for a page beside this task.
+    fn ask(&self, dir: &FsPath, after: Option<String>) -> AbortOnDropHandle<Result<ArrivedPage>> {
+        let (client, dir) = (Arc::clone(self.client), dir.clone());
+        let consistency = self.knowledge.consistency();
+        AbortOnDropHandle::new(tokio::spawn(async move {
+            client.arrived_page(&dir, after, consistency).await
+        }))
+    }
+
+    /// Hands on what the namespace has up to an exclusive name. Later pages of the store may
+    /// still add names behind it.
+    async fn show_below(
+        &self,
+        dir: &FsPath,
+        shown: &mut Option<String>,
+        below: &str,
+    ) -> Result<()> {
+        while shown.as_deref().is_none_or(|after| after < below) {
             let consistency = self.knowledge.consistency();
-            let page = self.client.page(dir, after, MAX_LISTED, consistency);
+            let page = self
+                .client
+                .page(dir, shown.clone(), MAX_LISTED, consistency);
             let mut page = page.await?;
-            let ended = page.next.is_none();
-            let settled = match below {
-                None => page.entries.len(),
-                Some(below) => page.entries.iter().take_while(|e| e.name < below).count(),
-            };
-            let more = settled < page.entries.len();
+            let settled = page.entries.iter().take_while(|e| e.name < below).count();
+            let last = settled < page.entries.len() || page.next.is_none();
             page.entries.truncate(settled);
-            if let Some(last) = page.entries.iter().next_back() {
-                shown.after = Some(last.name.to_owned());
+            if let Some(entry) = page.entries.iter().next_back() {
+                *shown = Some(entry.name.to_owned());
             }
             self.entries(page.entries).await?;
-            if more {
-                return Ok(());
-            }
-            if ended {
-                // Later pages of the store may still add names behind this.
-                shown.end = below.is_none();
-                return Ok(());
+            if last {
+                break;
             }
         }
         Ok(())
@@ -277,4 +288,12 @@ impl Lister<'_> {
         let sent = self.sender.send(Ok(part)).await;
         sent.map_err(|_| FsError::new(ErrorKind::Internal, "nobody takes the entries"))
     }
+}
+
+/// The task that asked for a page ended without an answer.
+fn ended(error: &JoinError) -> FsError {
+    FsError::new(
+        ErrorKind::Internal,
+        format!("asking for a page ended: {error}"),
+    )
 }

@@ -14,7 +14,8 @@ pub mod session;
 use crate::error::StateMachineError;
 
 pub use inode::{
-    Attributes, DentryRecord, DirRecord, Direct, FileRecord, InodeRecord, Loaded, Marker,
+    Attributes, AttributesView, DentryRecord, DirRecord, Direct, FileRecord, FileView, InodeRecord,
+    InodeView, Loaded, Marker, VersionView,
 };
 pub use mount::{Decided, NodeRecord};
 pub use session::{Counters, IdentityRecord, SessionRecord};
@@ -70,31 +71,44 @@ pub trait Record: Sized {
 
     /// The record in these bytes, all of them.
     fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
-        let mut reader = Reader::new(bytes);
-        let version = reader.byte()?;
-        if version > Self::VERSION {
-            return Err(RecordError::Newer(version));
-        }
-        let record = Self::read(&mut reader, version)?;
-        match reader.rest.len() {
-            0 => Ok(record),
-            left => Err(RecordError::Trailing(left)),
-        }
+        decode_all(bytes, Self::VERSION, Self::read)
     }
 
     /// The record in stored bytes; what cannot be read ends this replica.
     fn decode_stored(bytes: &[u8]) -> Result<Self, StateMachineError> {
-        Self::decode(bytes).map_err(|error| match error {
-            RecordError::Newer(found) => StateMachineError::NewerFormat {
-                what: Self::WHAT,
-                found: u32::from(found),
-                supported: u32::from(Self::VERSION),
-            },
-            other => StateMachineError::Corrupt {
-                what: Self::WHAT,
-                detail: other.to_string(),
-            },
-        })
+        Self::decode(bytes).map_err(|error| unreadable(Self::WHAT, Self::VERSION, error))
+    }
+}
+
+/// Reads what stands behind the format byte, to the last byte.
+fn decode_all<'a, T>(
+    bytes: &'a [u8],
+    newest: u8,
+    read: impl FnOnce(&mut Reader<'a>, u8) -> Result<T, RecordError>,
+) -> Result<T, RecordError> {
+    let mut reader = Reader::new(bytes);
+    let version = reader.byte()?;
+    if version > newest {
+        return Err(RecordError::Newer(version));
+    }
+    let record = read(&mut reader, version)?;
+    match reader.rest.len() {
+        0 => Ok(record),
+        left => Err(RecordError::Trailing(left)),
+    }
+}
+
+fn unreadable(what: &'static str, newest: u8, error: RecordError) -> StateMachineError {
+    match error {
+        RecordError::Newer(found) => StateMachineError::NewerFormat {
+            what,
+            found: u32::from(found),
+            supported: u32::from(newest),
+        },
+        other => StateMachineError::Corrupt {
+            what,
+            detail: other.to_string(),
+        },
     }
 }
 

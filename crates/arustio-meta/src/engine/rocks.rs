@@ -455,7 +455,13 @@ fn db_options(kind: EngineKind, config: &RocksConfig) -> Options {
     let mut options = Options::default();
     options.create_missing_column_families(true);
     options.set_paranoid_checks(true);
-    options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
+    options.set_wal_recovery_mode(match kind {
+        // Whatever is whole was promised to others: only a last write that a crash cut off
+        // may be missing, and damage before the end is no end.
+        EngineKind::Log => DBRecoveryMode::TolerateCorruptedTailRecords,
+        // What is missing is applied once more from the log.
+        EngineKind::State => DBRecoveryMode::PointInTime,
+    });
     options.set_max_total_wal_size(config.max_wal.get());
     options.set_db_write_buffer_size(bytes(config.write_buffer));
     options.set_max_open_files(i32::try_from(config.max_open_files).unwrap_or(i32::MAX));

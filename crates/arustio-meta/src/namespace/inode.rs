@@ -81,12 +81,18 @@ pub(crate) fn marker_of(dir: &DirRecord, path: &FsPath, under: &Under) -> Option
     })
 }
 
-/// How the content of a file is told: it follows from the source unless a writer named it.
-pub(crate) fn content(file: &FileRecord, under: &Under, incarnation: Incarnation) -> Content {
-    match (file.content, &file.version) {
-        (Some(named), _) => Content::Named(named),
-        (None, Some(_)) => Content::Derived(derivation(under, incarnation)),
-        (None, None) => Content::None,
+/// How the content of a file is told: it follows from the source, if there is one, unless
+/// a writer named it.
+pub(crate) fn content(
+    named: Option<ContentId>,
+    has_source: bool,
+    under: &Under,
+    incarnation: Incarnation,
+) -> Content {
+    match named {
+        Some(named) => Content::Named(named),
+        None if has_source => Content::Derived(derivation(under, incarnation)),
+        None => Content::None,
     }
 }
 
@@ -147,7 +153,9 @@ pub(crate) fn status(place: &Place, conf: &PathConf, incarnation: Incarnation) -
             status.persistence = file.persistence;
             status.block_size = file.block_size.unwrap_or(status.block_size);
             status.source = under.and_then(|under| source_of(file, &place.path, under));
-            status.content = under.map_or(Content::None, |under| content(file, under, incarnation));
+            status.content = under.map_or(Content::None, |under| {
+                content(file.content, file.version.is_some(), under, incarnation)
+            });
             &file.attributes
         }
         InodeRecord::Dir(dir) => {

@@ -11,16 +11,16 @@ use arustio_types::meta::Answer;
 use arustio_types::meta::entries::{Entries, Entry, EntrySource, Shared};
 use arustio_types::meta::query::{MAX_LISTED, Page};
 use arustio_types::meta::setting::PathConf;
-use arustio_types::meta::status::{Content, FileStatus, Persistence};
+use arustio_types::meta::status::{Content, FileKind, FileStatus, Persistence};
 use arustio_types::path::InvalidPath;
-use arustio_types::{FsPath, InodeId, ObjectVersion, UfsKey};
+use arustio_types::{FsPath, InodeId, UfsKey};
 
 use super::query::{View, absent};
 use super::resolve::{self, Found, Place};
 use super::txn::Read;
 use super::{inode, settings};
 use crate::engine::record::{
-    Attributes, DentryRecord, DirRecord, FileRecord, InodeRecord, Loaded, Marker, Record,
+    AttributesView, DentryRecord, DirRecord, FileView, InodeRecord, InodeView, Loaded, Marker,
 };
 use crate::error::StateMachineError;
 
@@ -45,7 +45,7 @@ pub(super) fn page(
     let mut entries = Entries::with_capacity(dir.shared(), names.rows.len());
     for (at, row) in names.rows.iter().enumerate() {
         let name = names.text.get(row.name.clone()).unwrap_or_default();
-        let record = InodeRecord::decode_stored(records.get(at))?;
+        let record = InodeView::decode_stored(records.get(at))?;
         dir.push(&mut entries, name, &row.entry, record)?;
     }
     let last = names.rows.last().filter(|_| names.rows.len() == limit);
@@ -155,33 +155,42 @@ impl<'v> Dir<'v> {
         to: &mut Entries,
         name: &str,
         named: &DentryRecord,
-        record: InodeRecord,
+        record: InodeView<'_>,
     ) -> Read<()> {
         let of_its_own = match &record {
-            InodeRecord::File(_) => false,
-            InodeRecord::Dir(dir) => dir.mount.is_some() || dir.origin.is_some(),
+            InodeView::File(_) => false,
+            InodeView::Dir(dir) => dir.mount.is_some() || dir.origin.is_some(),
         };
         if self.own_settings || of_its_own {
-            return self.push_place(to, name, named, record);
+            return self.push_place(to, name, named, record.into());
         }
         to.push(&self.entry(name, named, &record)).map_err(no_name)
     }
 
     /// An entry that shares everything with its directory.
-    fn entry<'a>(&self, name: &'a str, named: &DentryRecord, record: &'a InodeRecord) -> Entry<'a> {
-        let Attributes {
+    fn entry<'a>(
+        &self,
+        name: &'a str,
+        named: &DentryRecord,
+        record: &'a InodeView<'a>,
+    ) -> Entry<'a> {
+        let (kind, attributes) = match record {
+            InodeView::File(file) => (FileKind::File, file.attributes),
+            InodeView::Dir(dir) => (FileKind::Directory, (&dir.attributes).into()),
+        };
+        let AttributesView {
             mode,
             owner,
             group,
             modified,
-        } = record.attributes();
+        } = attributes;
         let mut entry = Entry {
             name,
             inode: named.child,
-            kind: record.kind(),
+            kind,
             size: 0,
-            modified: *modified,
-            mode: *mode,
+            modified,
+            mode,
             owner,
             group,
             content: Content::None,
@@ -195,20 +204,25 @@ impl<'v> Dir<'v> {
             checked_at: None,
         };
         match record {
-            InodeRecord::File(file) => self.tell_file(&mut entry, file),
-            InodeRecord::Dir(dir) => self.tell_dir(&mut entry, dir),
+            InodeView::File(file) => self.tell_file(&mut entry, file),
+            InodeView::Dir(dir) => self.tell_dir(&mut entry, dir),
         }
         entry
     }
 
-    fn tell_file<'a>(&self, entry: &mut Entry<'a>, file: &'a FileRecord) {
+    fn tell_file<'a>(&self, entry: &mut Entry<'a>, file: &FileView<'a>) {
         entry.size = file.size;
         entry.persistence = file.persistence;
         entry.block_size = file.block_size.unwrap_or(entry.block_size);
         if let Some(under) = &self.place.under {
-            let version = file.version.as_ref();
-            entry.source = version.map(|version| source(version, file.key.as_ref()));
-            entry.content = inode::content(file, under, self.view.identity.incarnation);
+            entry.source = file.version.map(|version| EntrySource {
+                key: file.key,
+                identity: version.identity,
+                version_id: version.version_id,
+            });
+            let incarnation = self.view.identity.incarnation;
+            entry.content =
+                inode::content(file.content, file.version.is_some(), under, incarnation);
         }
     }
 
@@ -217,7 +231,11 @@ impl<'v> Dir<'v> {
         // Outside mounts there is nothing to load.
         entry.loaded = under.is_none() || dir.loaded == Loaded::Complete;
         let marker = dir.marker.as_ref().filter(|_| under.is_some());
-        entry.source = marker.map(|Marker { version, key }| source(version, key.as_ref()));
+        entry.source = marker.map(|Marker { version, key }| EntrySource {
+            key: key.as_ref().map(UfsKey::as_str),
+            identity: version.identity.as_str(),
+            version_id: version.version_id.as_deref(),
+        });
     }
 
     /// An entry that is told by itself.
@@ -237,14 +255,6 @@ impl<'v> Dir<'v> {
         let status = inode::status(&place, &conf, self.view.identity.incarnation);
         let entry = Entry::of(&status, to.shared());
         to.push(&entry).map_err(no_name)
-    }
-}
-
-fn source<'a>(version: &'a ObjectVersion, key: Option<&'a UfsKey>) -> EntrySource<'a> {
-    EntrySource {
-        key: key.map(UfsKey::as_str),
-        identity: version.identity.as_str(),
-        version_id: version.version_id.as_deref(),
     }
 }
 

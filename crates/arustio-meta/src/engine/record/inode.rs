@@ -11,6 +11,7 @@ use arustio_types::{
 };
 
 use super::{Reader, Record, RecordError, Writer};
+use crate::error::StateMachineError;
 
 /// A name in a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -197,6 +198,128 @@ impl InodeRecord {
     }
 }
 
+/// A stored inode, for whoever looks at many and keeps none: the texts of a file stay where
+/// they are. Directories are few.
+#[derive(Debug)]
+pub enum InodeView<'a> {
+    /// A file.
+    File(FileView<'a>),
+    /// A directory.
+    Dir(DirRecord),
+}
+
+impl<'a> InodeView<'a> {
+    /// The record in stored bytes; what cannot be read ends this replica.
+    pub fn decode_stored(bytes: &'a [u8]) -> Result<Self, StateMachineError> {
+        let (what, newest) = (InodeRecord::WHAT, InodeRecord::VERSION);
+        super::decode_all(bytes, newest, |from, _| Self::read(from))
+            .map_err(|error| super::unreadable(what, newest, error))
+    }
+
+    fn read(from: &mut Reader<'a>) -> Result<Self, RecordError> {
+        let flags = from.number()?;
+        match flags & bit::DIR {
+            0 => read_file(flags, from).map(Self::File),
+            _ => read_dir(flags, from).map(Self::Dir),
+        }
+    }
+}
+
+impl From<InodeView<'_>> for InodeRecord {
+    fn from(view: InodeView<'_>) -> Self {
+        match view {
+            InodeView::File(file) => Self::File(file.into()),
+            InodeView::Dir(dir) => Self::Dir(dir),
+        }
+    }
+}
+
+/// A [`FileRecord`] where it is stored.
+#[derive(Debug, Clone, Copy)]
+pub struct FileView<'a> {
+    /// Mode, owner, group, time.
+    pub attributes: AttributesView<'a>,
+    /// Bytes.
+    pub size: u64,
+    /// The object version that holds the bytes.
+    pub version: Option<VersionView<'a>>,
+    /// The key of the source, where it does not follow from the path.
+    pub key: Option<&'a str>,
+    /// The content id, where it is not the derived one.
+    pub content: Option<ContentId>,
+    /// The cut of the content, where its writer fixed it.
+    pub block_size: Option<BlockSize>,
+    /// Whether a UFS has the bytes.
+    pub persistence: Persistence,
+}
+
+impl From<FileView<'_>> for FileRecord {
+    fn from(view: FileView<'_>) -> Self {
+        Self {
+            attributes: view.attributes.into(),
+            size: view.size,
+            version: view.version.map(ObjectVersion::from),
+            key: view.key.map(UfsKey::new),
+            content: view.content,
+            block_size: view.block_size,
+            persistence: view.persistence,
+        }
+    }
+}
+
+/// [`Attributes`] where they are stored.
+#[derive(Debug, Clone, Copy)]
+pub struct AttributesView<'a> {
+    /// Permission bits.
+    pub mode: u32,
+    /// Owner's name; empty where unknown.
+    pub owner: &'a str,
+    /// Group's name; empty where unknown.
+    pub group: &'a str,
+    /// Last change of the content.
+    pub modified: Timestamp,
+}
+
+impl From<AttributesView<'_>> for Attributes {
+    fn from(view: AttributesView<'_>) -> Self {
+        Self {
+            mode: view.mode,
+            owner: view.owner.to_owned(),
+            group: view.group.to_owned(),
+            modified: view.modified,
+        }
+    }
+}
+
+impl<'a> From<&'a Attributes> for AttributesView<'a> {
+    fn from(attributes: &'a Attributes) -> Self {
+        Self {
+            mode: attributes.mode,
+            owner: &attributes.owner,
+            group: &attributes.group,
+            modified: attributes.modified,
+        }
+    }
+}
+
+/// An [`ObjectVersion`] where it is stored.
+#[derive(Debug, Clone, Copy)]
+pub struct VersionView<'a> {
+    /// The identity.
+    pub identity: &'a str,
+    /// The version's id, where there is one.
+    pub version_id: Option<&'a str>,
+}
+
+impl From<VersionView<'_>> for ObjectVersion {
+    fn from(view: VersionView<'_>) -> Self {
+        Self {
+            version_id: view.version_id.map(str::to_owned),
+            ..Self::new(view.identity)
+        }
+    }
+}
+
 const FILE_MODE: u32 = 0o644;
 const DIR_MODE: u32 = 0o755;
 
@@ -240,11 +363,7 @@ impl Record for InodeRecord {
     }
 
     fn read(from: &mut Reader<'_>, _version: u8) -> Result<Self, RecordError> {
-        let flags = from.number()?;
-        match flags & bit::DIR {
-            0 => read_file(flags, from).map(Self::File),
-            _ => read_dir(flags, from).map(Self::Dir),
-        }
+        InodeView::read(from).map(Self::from)
     }
 }
 
@@ -271,21 +390,21 @@ fn write_attributes(attributes: &Attributes, flags: u64, to: &mut Writer) {
     }
 }
 
-fn read_attributes(
+fn read_attributes<'a>(
     flags: u64,
     usual_mode: u32,
-    from: &mut Reader<'_>,
-) -> Result<Attributes, RecordError> {
+    from: &mut Reader<'a>,
+) -> Result<AttributesView<'a>, RecordError> {
     let modified = Timestamp::from_millis(from.signed()?);
     let mode = match flags & bit::MODE {
         0 => usual_mode,
         _ => from.number32()?,
     };
     let mut name = |flag, what| match flags & flag {
-        0 => Ok(String::new()),
-        _ => from.text(what).map(str::to_owned),
+        0 => Ok(""),
+        _ => from.text(what),
     };
-    Ok(Attributes {
+    Ok(AttributesView {
         modified,
         mode,
         owner: name(bit::OWNER, "an owner")?,
@@ -299,9 +418,14 @@ pub(super) fn write_version(to: &mut Writer, version: &ObjectVersion) {
 }
 
 pub(super) fn read_version(from: &mut Reader<'_>) -> Result<ObjectVersion, RecordError> {
-    let mut version = ObjectVersion::new(from.text("an identity")?);
-    version.version_id = from.option(|from| from.text("a version id").map(str::to_owned))?;
-    Ok(version)
+    view_version(from).map(ObjectVersion::from)
+}
+
+fn view_version<'a>(from: &mut Reader<'a>) -> Result<VersionView<'a>, RecordError> {
+    Ok(VersionView {
+        identity: from.text("an identity")?,
+        version_id: from.option(|from| from.text("a version id"))?,
+    })
 }
 
 fn write_file(file: &FileRecord, to: &mut Writer) {
@@ -333,11 +457,11 @@ fn write_file(file: &FileRecord, to: &mut Writer) {
     }
 }
 
-fn read_file(flags: u64, from: &mut Reader<'_>) -> Result<FileRecord, RecordError> {
+fn read_file<'a>(flags: u64, from: &mut Reader<'a>) -> Result<FileView<'a>, RecordError> {
     let has = |flag| flags & flag != 0;
     let attributes = read_attributes(flags, FILE_MODE, from)?;
     let size = from.number()?;
-    let version = has(bit::VERSION).then(|| read_version(from)).transpose()?;
+    let version = has(bit::VERSION).then(|| view_version(from)).transpose()?;
     let key = has(bit::KEY).then(|| from.text("a key")).transpose()?;
     let content = has(bit::CONTENT).then(|| from.bits()).transpose()?;
     let block_size = has(bit::BLOCK_SIZE)
@@ -349,11 +473,11 @@ fn read_file(flags: u64, from: &mut Reader<'_>) -> Result<FileRecord, RecordErro
         Some(2) => Persistence::NotPersisted,
         Some(_) => return Err(RecordError::Range("a state of persistence")),
     };
-    Ok(FileRecord {
+    Ok(FileView {
         attributes,
         size,
         version,
-        key: key.map(UfsKey::new),
+        key,
         content: content.map(ContentId::new),
         block_size,
         persistence,
@@ -413,7 +537,7 @@ fn read_dir(flags: u64, from: &mut Reader<'_>) -> Result<DirRecord, RecordError>
     let mount = has(bit::MOUNT).then(|| from.number()).transpose()?;
     let direct = has(bit::COUNTED).then(|| read_direct(from)).transpose()?;
     Ok(DirRecord {
-        attributes,
+        attributes: attributes.into(),
         children,
         loaded,
         last_removed_at,

@@ -79,6 +79,68 @@ fn damage_is_reported_as_damage() {
     assert!(matches!(error, EngineError::Corrupt { .. }), "{error}");
 }
 
+/// A copy of an engine that was killed after some synced writes, `harm` done to what they
+/// were written to first.
+fn killed(kind: EngineKind, family: Family, harm: impl FnOnce(&mut Vec<u8>)) -> tempfile::TempDir {
+    let scratch = tempfile::tempdir().unwrap();
+    let (living, killed) = (scratch.path().join("living"), scratch.path().join("db"));
+    let engine = open(kind, &living).unwrap();
+    for name in ["a", "b", "c"] {
+        let mut batch = Batch::new();
+        batch.put(family, name, vec![7; 100]);
+        engine.write(batch, Durability::Synced).unwrap();
+    }
+    fs::copy(living.join("ENGINE"), scratch.path().join("ENGINE")).unwrap();
+    fs::create_dir(&killed).unwrap();
+    for entry in fs::read_dir(living.join("db")).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), killed.join(entry.file_name())).unwrap();
+    }
+    let is_wal = |path: &PathBuf| path.extension().is_some_and(|end| end == "log");
+    let paths = fs::read_dir(&killed).unwrap();
+    let wal = paths.map(|entry| entry.unwrap().path()).find(is_wal);
+    let wal = wal.unwrap();
+    let mut bytes = fs::read(&wal).unwrap();
+    harm(&mut bytes);
+    fs::write(&wal, bytes).unwrap();
+    scratch
+}
+
+fn flip(bytes: &mut [u8], at: usize) {
+    bytes[at] ^= 0x5a;
+}
+
+#[test]
+fn n3_a_damaged_write_of_the_log_is_refused_and_only_a_cut_off_one_is_left_out() {
+    let (log, family) = (EngineKind::Log, Family::Log);
+    for at_end in [false, true] {
+        let harm = |bytes: &mut Vec<u8>| {
+            let at = if at_end { bytes.len() - 20 } else { 30 };
+            flip(bytes, at);
+        };
+        let scratch = killed(log, family, harm);
+        let error = open(log, scratch.path()).unwrap_err();
+        assert!(matches!(error, EngineError::Corrupt { .. }), "{error}");
+        assert!(error.to_string().contains("raft remove"), "{error}");
+    }
+    let scratch = killed(log, family, |bytes| bytes.truncate(bytes.len() - 20));
+    let engine = open(log, scratch.path()).unwrap();
+    assert!(engine.get(family, b"b").unwrap().is_some());
+    assert_eq!(engine.get(family, b"c").unwrap(), None);
+}
+
+#[test]
+fn a_state_ends_where_its_damage_begins() {
+    let (state, family) = (EngineKind::State, Family::Inodes);
+    let scratch = killed(state, family, |bytes| {
+        let at = bytes.len() / 2;
+        flip(bytes, at);
+    });
+    let engine = open(state, scratch.path()).unwrap();
+    assert!(engine.get(family, b"a").unwrap().is_some());
+    assert_eq!(engine.get(family, b"c").unwrap(), None);
+}
+
 #[test]
 fn a_restore_that_a_crash_interrupts_leaves_either_content() {
     for (moved_away, staged, expected) in
