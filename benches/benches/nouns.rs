@@ -12,6 +12,7 @@ fn view(nodes: u64) -> ClusterView {
         id: NodeId::new(id),
         address: format!("node{id}:7411"),
         weight: 1,
+        draining: false,
         data: DataEndpoints::default(),
     });
     ClusterView {

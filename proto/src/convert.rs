@@ -43,10 +43,15 @@ use prost::Message;
 
 use crate::meta::v1 as wire;
 
+pub use node::{change_node, node_change};
 pub use page::{PACKED_FORMAT, plain_page};
 
 /// The newest format of commands and outcomes that this release writes and reads.
-pub const COMMAND_FORMAT: u32 = 1;
+pub const COMMAND_FORMAT: u32 = 2;
+/// The format of what every release reads: commands are written in the oldest format that
+/// has them, so that members of the release before follow for as long as nobody sends a
+/// newer one.
+const FIRST_FORMAT: u32 = 1;
 /// Most bytes of one encoded command or log entry.
 pub const MAX_COMMAND: usize = 4 << 20;
 /// Most bytes of one encoded outcome or answer.

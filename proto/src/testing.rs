@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use arustio_types::cluster::{ClusterView, DataEndpoints, NodeInfo};
+use arustio_types::cluster::{ClusterView, DataEndpoints, NodeChange, NodeEntry, NodeInfo};
 use arustio_types::content::Identity;
 use arustio_types::meta::command::{
     AttributeChange, BeginWrite, CommitWrite, CreateMode, Owed, PendingOn, Principal, Proof,
@@ -438,7 +438,39 @@ fn session_command() -> impl Strategy<Value = Command> {
                 data,
             }
         ),
+        (any::<u64>(), node_change()).prop_map(|(node, change)| Command::ChangeNode {
+            node: NodeId::new(node),
+            change,
+        }),
     ]
+}
+
+fn node_change() -> impl Strategy<Value = NodeChange> {
+    prop_oneof![
+        any::<u32>().prop_map(NodeChange::Weight),
+        any::<bool>().prop_map(NodeChange::Draining),
+        Just(NodeChange::Remove),
+    ]
+}
+
+fn node_info() -> impl Strategy<Value = NodeInfo> {
+    (any::<(u64, u32, bool)>(), TEXT, endpoints()).prop_map(
+        |((id, weight, draining), address, data)| NodeInfo {
+            id: NodeId::new(id),
+            address,
+            weight,
+            draining,
+            data,
+        },
+    )
+}
+
+fn node_entry() -> impl Strategy<Value = NodeEntry> {
+    (node_info(), any::<u128>(), any::<bool>()).prop_map(|(node, instance, removed)| NodeEntry {
+        node,
+        instance,
+        removed,
+    })
 }
 
 fn endpoints() -> impl Strategy<Value = DataEndpoints> {
@@ -647,6 +679,7 @@ pub fn query() -> impl Strategy<Value = Query> {
         }),
         (path(), of(path())).prop_map(|(path, after)| Query::Usage { path, after }),
         Just(Query::ClusterView),
+        Just(Query::Nodes),
         Just(Query::Identity),
     ]
 }
@@ -725,15 +758,6 @@ fn name_answer() -> impl Strategy<Value = Answer> {
 }
 
 fn table_answer() -> impl Strategy<Value = Answer> {
-    let node =
-        (any::<u64>(), TEXT, any::<u32>(), endpoints()).prop_map(|(id, address, weight, data)| {
-            NodeInfo {
-                id: NodeId::new(id),
-                address,
-                weight,
-                data,
-            }
-        });
     let file = (inode(), of(source())).prop_map(|(inode, source)| DetachedFile { inode, source });
     prop_oneof![
         vec(mount_entry(), 0..3).prop_map(Answer::Mounts),
@@ -765,8 +789,9 @@ fn table_answer() -> impl Strategy<Value = Answer> {
                 position,
             })
         ),
-        (any::<u64>(), vec(node, 0..3))
+        (any::<u64>(), vec(node_info(), 0..3))
             .prop_map(|(epoch, nodes)| Answer::ClusterView(ClusterView { epoch, nodes })),
+        vec(node_entry(), 0..3).prop_map(Answer::Nodes),
         (any::<u128>(), any::<u64>(), index()).prop_map(|(cluster, incarnation, applied)| {
             Answer::Identity {
                 cluster: ClusterId::new(cluster),

@@ -271,6 +271,15 @@ pub enum FsCommand {
         #[arg(required = true)]
         paths: Vec<OsString>,
     },
+    /// On which block nodes the blocks of files belong, and how much of them is there
+    Location {
+        /// Each block with the nodes that own it
+        #[arg(long)]
+        blocks: bool,
+        /// Files
+        #[arg(required = true)]
+        paths: Vec<OsString>,
+    },
     /// Look at the UFS now
     Sync {
         /// Everything below
@@ -431,6 +440,54 @@ pub enum AdminCommand {
         #[command(subcommand)]
         verb: MetadataCommand,
     },
+    /// The block nodes: who they are, and which of them get blocks
+    Node {
+        /// The verb.
+        #[command(subcommand)]
+        verb: NodeCommand,
+    },
+    /// What the cluster has
+    Report {
+        /// The verb.
+        #[command(subcommand)]
+        verb: ReportCommand,
+    },
+}
+
+/// `arustio admin node ...`
+#[derive(Debug, Subcommand)]
+pub enum NodeCommand {
+    /// Number, address, state, weight, last sign of life, capacity and use of each
+    #[command(alias = "ls")]
+    List,
+    /// Give a node no new blocks; it is still read while it runs
+    Drain {
+        /// Its number
+        id: u64,
+        /// Give it new blocks again
+        #[arg(long)]
+        undo: bool,
+    },
+    /// Change a node's share of the blocks; 100 is what a node begins with, 0 is none
+    Weight {
+        /// Its number
+        id: u64,
+        /// Its share, relative to other nodes
+        weight: u32,
+    },
+    /// Remove a node for good; its number never comes back
+    #[command(alias = "rm")]
+    Remove {
+        /// Its number
+        id: u64,
+    },
+}
+
+/// `arustio admin report ...`
+#[derive(Debug, Subcommand)]
+pub enum ReportCommand {
+    /// Size and use of the cache, by node and tier
+    Capacity,
 }
 
 /// `arustio admin metadata ...`

@@ -10,6 +10,7 @@ mod bytes;
 mod conf;
 mod copy;
 mod find;
+mod location;
 mod mounts;
 mod names;
 mod sync;
@@ -90,6 +91,9 @@ pub(crate) async fn fs(
         FsCommand::Head { bytes, path } => bytes::head(fs, &mut out, &path, &bytes).await,
         FsCommand::Tail { bytes, path } => bytes::tail(fs, &mut out, &path, &bytes).await,
         FsCommand::Checksum { paths } => bytes::checksum(fs, &mut out, &paths).await,
+        FsCommand::Location { blocks, paths } => {
+            location::location(fs, &mut out, &paths, blocks).await
+        }
         FsCommand::Cp(args) => copy::inside(fs, &mut out, global, args).await,
         FsCommand::CopyFromLocal(args) => copy::from_local(fs, &mut out, global, args).await,
         FsCommand::CopyToLocal(args) => copy::to_local(fs, &mut out, global, args).await,

@@ -3,8 +3,10 @@
 //! [`Admin`] stands beside the file system and needs none: it speaks to the same servers,
 //! and works while nothing is mounted and nobody leads. A change is sent again only after
 //! a server has said that it did nothing with it; one whose answer got lost is `Unknown`.
-//! Backups and dumps of a whole state stand in `state`, checks of it in `verify`.
+//! Backups and dumps of a whole state stand in `state`, checks of it in `verify`, block nodes
+//! in `nodes`.
 
+mod nodes;
 mod state;
 mod verify;
 
@@ -24,6 +26,7 @@ use crate::error::{FsError, Result};
 use crate::metadata::route::{Answered, Call, Repeat, Route, Want, request};
 use crate::metadata::trouble::Failed;
 
+pub use nodes::{BlockNode, BlockNodes, NodeTier};
 pub use state::{BackupMade, BackupStream, DumpStream};
 pub use verify::{MemberCheck, StateReport, SumsAt, Verification};
 

@@ -7,10 +7,13 @@
 //! ask; `fill` sends blocks in the background. [`lease`] is what readers of the same cold
 //! bytes and their node say to one another.
 
+pub mod epoch;
 pub(crate) mod fill;
 pub mod framed;
+pub mod hedge;
 pub mod lease;
 pub mod local;
+pub mod location;
 pub mod owner;
 pub(crate) mod remote;
 mod usage;

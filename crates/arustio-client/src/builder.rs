@@ -12,6 +12,7 @@ use arustio_types::{SystemClock, WallClock};
 use arustio_ufs::registry::{Environment, UfsRegistry};
 
 use crate::block::fill::Filler;
+use crate::block::hedge::Hedges;
 use crate::block::owner::Owners;
 use crate::block::{BlockClient, FramedBlocks, GrpcBlocks, LocalBlocks};
 use crate::client::Client;
@@ -186,19 +187,24 @@ impl Builder {
     pub async fn connect(self) -> Result<ArustioFileSystem> {
         let config = self.config.validate()?.get().clone();
         let entropy = Arc::new(self.entropy);
+        let mut epoch = Arc::default();
         let metadata = match self.metadata {
             Some(metadata) => metadata,
-            None => Arc::new(RemoteMetadata::new(
-                &config,
-                self.principal.clone(),
-                Arc::clone(&entropy),
-            )?),
+            None => {
+                let principal = self.principal.clone();
+                let remote = RemoteMetadata::new(&config, principal, Arc::clone(&entropy))?;
+                epoch = remote.epoch();
+                Arc::new(remote)
+            }
         };
         let identity = metadata.identity().await?;
         let tasks = Tasks::default();
         let blocks = match self.blocks {
             Some(blocks) => blocks,
-            None => block_nodes(&config, identity, entropy.bits(), self.system),
+            None => {
+                let grpc = GrpcBlocks::new(entropy.bits()).telling(epoch);
+                block_nodes(&config, identity, grpc, self.system)
+            }
         };
         let registry = match self.registry {
             Some(registry) => registry,
@@ -221,8 +227,7 @@ impl Builder {
             Arc::clone(&blocks),
             Arc::clone(&owners),
             tasks.clone(),
-            config.read.fill_buffer.get(),
-            config.read.cache,
+            &config.read,
         );
         Ok(ArustioFileSystem(Arc::new(Client {
             budget: Budget::new(config.read.buffer.get()),
@@ -231,6 +236,7 @@ impl Builder {
             sessions,
             blocks,
             owners,
+            hedges: Hedges::new(config.read.hedge),
             filler,
             looked: Looked::default(),
             running: Running::default(),
@@ -246,10 +252,9 @@ impl Builder {
 fn block_nodes(
     config: &ClientConfig,
     cluster: ClusterIdentity,
-    client: u128,
+    grpc: GrpcBlocks,
     system: Option<String>,
 ) -> Arc<dyn BlockClient> {
-    let grpc = GrpcBlocks::new(client);
     let framed = match config.transport {
         Transport::Grpc => return Arc::new(grpc),
         Transport::Framed => FramedBlocks::new(cluster, grpc),

@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use crate::block::BlockClient;
 use crate::block::fill::Filler;
+use crate::block::hedge::Hedges;
 use crate::block::owner::Owners;
 use crate::builder::Notice;
 use crate::config::ClientConfig;
@@ -35,6 +36,7 @@ pub(crate) struct Client {
     pub(crate) mounts: Mounts,
     pub(crate) blocks: Arc<dyn BlockClient>,
     pub(crate) owners: Arc<Owners>,
+    pub(crate) hedges: Hedges,
     pub(crate) filler: Filler,
     pub(crate) budget: Budget,
     pub(crate) looked: Looked,

@@ -125,6 +125,12 @@ pub struct ReadConfig {
     pub fill_wait: Duration,
     /// Ask block nodes at all.
     pub cache: bool,
+    /// Block nodes that each block is given to, 1 to 8: more survive the loss of one, and
+    /// take as much more of the cache. Readers should agree on it.
+    pub replicas: usize,
+    /// Ask elsewhere, too, when a block node is later than it usually is; at most 2 of 100
+    /// requests are made twice.
+    pub hedge: bool,
     /// What is compared with its checksum.
     pub verify: Verify,
 }
@@ -193,6 +199,8 @@ impl Default for ReadConfig {
             node_timeout: Duration::from_secs(2),
             fill_wait: Duration::from_secs(5),
             cache: true,
+            replicas: 1,
+            hedge: true,
             verify: Verify::default(),
         }
     }
@@ -219,6 +227,9 @@ impl Default for SyncConfig {
 
 /// Most descriptors that are kept: looking for the oldest goes through all of them.
 const MOST_DESCRIPTORS: usize = 4096;
+
+/// Most nodes that a block is given to: each costs as much as the first.
+const MOST_REPLICAS: usize = 8;
 
 /// A config that was checked; what the builder takes.
 #[derive(Debug, Clone, PartialEq)]
@@ -254,6 +265,9 @@ impl ClientConfig {
         }
         if self.read.parallel == 0 || self.write.parallel == 0 || self.sync.parallel == 0 {
             return refuse("read.parallel, write.parallel and sync.parallel must be at least 1");
+        }
+        if !(1..=MOST_REPLICAS).contains(&self.read.replicas) {
+            return refuse("read.replicas must be from 1 to 8");
         }
         if self.local.descriptors > MOST_DESCRIPTORS {
             return refuse("local.descriptors must be at most 4096");

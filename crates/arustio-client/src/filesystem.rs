@@ -12,6 +12,8 @@ use futures::stream::BoxStream;
 use futures::{StreamExt as _, TryStreamExt as _};
 
 use crate::block::BlockSelector;
+use crate::block::hedge::HedgeStats;
+use crate::block::location::FileLocation;
 use crate::client::Client;
 use crate::error::Result;
 use crate::fs::{
@@ -37,6 +39,12 @@ impl ArustioFileSystem {
         limit: usize,
     ) -> Result<PendingReport> {
         self.0.run_pending(rounds, limit).await
+    }
+
+    /// How often block nodes were asked by all readers of this client together, and how
+    /// often somebody else as well. For whoever exports metrics.
+    pub fn hedge_stats(&self) -> HedgeStats {
+        self.0.hedges.stats()
     }
 }
 
@@ -168,6 +176,11 @@ impl FileSystem for ArustioFileSystem {
 
     async fn cached_bytes(&self, files: &[FileStatus]) -> Result<Vec<Option<u64>>> {
         Ok(self.0.cached_bytes(files).await)
+    }
+
+    async fn location(&self, path: &FsPath) -> Result<FileLocation> {
+        let found = self.0.location(path).await;
+        found.map_err(|error| error.at(path).during("find the blocks of"))
     }
 
     async fn free(&self, path: &FsPath) -> Result<FreeSummary> {

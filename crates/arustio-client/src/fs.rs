@@ -29,6 +29,7 @@ pub use options::{
     Usage, UsageOptions, WriteStats,
 };
 
+use crate::block::location::FileLocation;
 use crate::error::Result;
 
 /// A namespace over object stores.
@@ -118,6 +119,10 @@ pub trait FileSystem: Send + Sync + fmt::Debug {
     /// Bytes of each of these files that block nodes hold; `None` for a directory and
     /// where it cannot be found out. An estimate while others read and write.
     async fn cached_bytes(&self, files: &[FileStatus]) -> Result<Vec<Option<u64>>>;
+
+    /// On which block nodes the blocks of a file belong, and how much of it is there. An
+    /// estimate while others read and write.
+    async fn location(&self, path: &FsPath) -> Result<FileLocation>;
 
     /// Drops cached blocks of everything at and below a path.
     async fn free(&self, path: &FsPath) -> Result<FreeSummary>;

@@ -49,6 +49,7 @@ pub mod write;
 /// The nouns: everything that appears in a signature of this crate.
 pub use arustio_types as types;
 pub use arustio_types::{ByteSize, ErrorKind, FsPath};
+pub use block::location::{FileLocation, NodeShare};
 pub use builder::{Builder, Notice, connect};
 pub use config::{ClientConfig, Transport, Verify};
 pub use error::{FsError, Result};

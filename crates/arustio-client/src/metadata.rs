@@ -75,7 +75,7 @@ pub enum PageAnswer {
     /// A page.
     Page(ArrivedPage),
     /// A refusal, or that the directory is not there.
-    Other(Answer),
+    Other(Box<Answer>),
 }
 
 impl From<Answer> for PageAnswer {
@@ -85,7 +85,7 @@ impl From<Answer> for PageAnswer {
                 next: page.next,
                 entries: Box::new(|| Ok(page.entries)),
             }),
-            other => Self::Other(other),
+            other => Self::Other(Box::new(other)),
         }
     }
 }

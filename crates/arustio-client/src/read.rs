@@ -8,6 +8,7 @@
 
 pub(crate) mod budget;
 pub(crate) mod cold;
+mod elsewhere;
 pub(crate) mod fetch;
 pub(crate) mod pin;
 pub(crate) mod plan;

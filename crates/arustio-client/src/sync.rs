@@ -247,7 +247,7 @@ impl Client {
         };
         match self.metadata.query_page(query, consistency).await? {
             PageAnswer::Page(page) => Ok(page),
-            PageAnswer::Other(other) => Err(no_page(dir, other)),
+            PageAnswer::Other(other) => Err(no_page(dir, *other)),
         }
     }
 

@@ -51,7 +51,9 @@ pub(crate) fn admit(
 ) -> Read<Admission> {
     let answer = |outcome| Ok(Admission::Answered(Box::new(outcome)));
     match command {
-        Command::OpenSession { .. } | Command::RegisterNode { .. } if id.sequence == 0 => {
+        Command::OpenSession { .. } | Command::RegisterNode { .. } | Command::ChangeNode { .. }
+            if id.sequence == 0 =>
+        {
             return Ok(Admission::Apply { record: false });
         }
         _ => {}

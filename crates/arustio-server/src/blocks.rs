@@ -6,9 +6,11 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arustio_block::{BlockStore, Ending, FillOffer, FillWant, Fills, Look, Refusal, Rejection};
+use arustio_proto::block::v1::TierUsage;
 use arustio_proto::failure::Failure;
 use arustio_types::{BlockKey, ByteSize, ErrorKind, NodeId};
 use parking_lot::Mutex;
@@ -28,6 +30,35 @@ pub(crate) const MOST_WAIT: Duration = Duration::from_secs(5);
 pub(crate) struct Identity {
     pub(crate) instance: u128,
     pub(crate) node: Arc<Mutex<Option<NodeId>>>,
+    /// Of the view of the cluster that the node heard of last. It tells clients, so that one
+    /// with an older view asks for it.
+    pub(crate) epoch: Arc<AtomicU64>,
+}
+
+impl Identity {
+    /// Epoch of the view that it heard of last; 0 before it heard of any.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Relaxed)
+    }
+
+    /// A view of this epoch is given out now, also when an earlier leader gave out a later
+    /// one: clients could never catch up with that.
+    pub(crate) fn heard(&self, epoch: u64) {
+        self.epoch.store(epoch, Ordering::Relaxed);
+    }
+}
+
+/// How full the tiers are.
+pub(crate) fn usage(store: &dyn BlockStore) -> Vec<TierUsage> {
+    let tier = |tier: arustio_block::TierUsage| TierUsage {
+        name: tier.tier.name().to_owned(),
+        used: tier.used,
+        capacity: tier.capacity,
+        blocks: tier.blocks,
+        pinned: tier.pinned,
+        writable: tier.writable,
+    };
+    store.usage().into_iter().map(tier).collect()
 }
 
 /// Bytes on their way, all requests together. Clones share it.

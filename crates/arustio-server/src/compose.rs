@@ -119,6 +119,8 @@ struct BlockPart {
     sending: Budget,
     /// Ways to the bytes beside gRPC.
     ways: DataEndpoints,
+    /// Why the cluster does not take this node, now or later.
+    refused: watch::Sender<Option<Arc<ServerError>>>,
 }
 
 impl Server {
@@ -245,7 +247,11 @@ impl Server {
     /// its cluster; without such a failure it never does. Safe to drop.
     pub async fn failed(&self) -> ServerError {
         let Some(metadata) = &self.metadata else {
-            return pending().await;
+            // Whoever is nothing but a block node that nobody takes has nothing to do.
+            return match &self.blocks {
+                Some(blocks) => first(blocks.refused.subscribe()).await,
+                None => pending().await,
+            };
         };
         let ended = async {
             match metadata.late.come().await.store.ended().await {
@@ -253,18 +259,9 @@ impl Server {
                 Ok(()) => pending().await,
             }
         };
-        let unfit = async {
-            let mut failure = metadata.failure.clone();
-            let found = failure.wait_for(Option::is_some).await;
-            let error = found.ok().and_then(|found| found.clone());
-            match error {
-                Some(error) => ServerError::Ended(error),
-                None => pending().await,
-            }
-        };
         tokio::select! {
             error = ended => error,
-            error = unfit => error,
+            error = first(metadata.failure.clone()) => error,
         }
     }
 
@@ -408,6 +405,8 @@ impl Server {
                 None => servers.clone(),
             }),
             heartbeat: self.settings.metadata.nodes.heartbeat,
+            store: Arc::clone(&blocks.store),
+            refused: blocks.refused.clone(),
         };
         let stop = self.announcing.stopping();
         self.announcing
@@ -430,6 +429,16 @@ impl Server {
             self.jobs.stopping(),
         );
         self.jobs.spawn("recovery", job);
+    }
+}
+
+/// Waits for a failure.
+async fn first(mut failure: watch::Receiver<Option<Arc<ServerError>>>) -> ServerError {
+    let found = failure.wait_for(Option::is_some).await;
+    let error = found.ok().and_then(|found| found.clone());
+    match error {
+        Some(error) => ServerError::Ended(error),
+        None => pending().await,
     }
 }
 
@@ -518,6 +527,7 @@ async fn open_blocks(
         receiving: Budget::new(settings.grpc.write_buffer),
         sending: Budget::new(settings.grpc.write_buffer),
         ways,
+        refused: watch::Sender::default(),
     })
 }
 
@@ -540,7 +550,8 @@ async fn register(
     };
     match proposed.outcome {
         Outcome::NodeRegistered(node) => Ok(Some(node)),
-        Outcome::Refused(refusal) => Err(refused(refusal.message)),
+        // The metadata are served all the same; who announces the node says so.
+        Outcome::Refused(_) => Ok(None),
         other => Err(refused(format!("it was answered with {other:?}"))),
     }
 }

@@ -128,6 +128,12 @@ pub enum ServerError {
     /// The server can never be a member of its cluster like this.
     #[error("this server cannot take part in its cluster: {0}")]
     Unfit(#[from] crate::founding::Unfit),
+    /// The cluster does not take this block node, now or later.
+    #[error("the cluster does not take this block node: {reason}")]
+    Refused {
+        /// Why not, and what to do.
+        reason: String,
+    },
     /// What ended the start of the metadata node; several may be told of it.
     #[error("{0}")]
     Ended(Arc<ServerError>),
@@ -145,7 +151,7 @@ impl Classify for ServerError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::ConfigFile { .. } | Self::Setting { .. } => ErrorKind::InvalidArgument,
-            Self::InUse { .. } => ErrorKind::Conflict,
+            Self::InUse { .. } | Self::Refused { .. } => ErrorKind::Conflict,
             Self::NewerData { .. } => ErrorKind::Unsupported,
             Self::DataFile { .. } => ErrorKind::Corrupt,
             Self::Io { .. } => ErrorKind::Internal,

@@ -4,8 +4,10 @@
 //! the metadata servers: it tries one after the other and follows their hints. It serves
 //! what it has all the while: a node that nobody knows of harms nobody.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use arustio_block::BlockStore;
 use arustio_proto::convert;
 use arustio_proto::failure::Failure;
 use arustio_proto::meta::v1 as meta;
@@ -15,10 +17,12 @@ use arustio_proto::node::v1::node_service_client::NodeServiceClient;
 use arustio_types::cluster::DataEndpoints;
 use arustio_types::meta::{Command, Outcome, RequestContext};
 use arustio_types::{ErrorKind, NodeId, SystemClock, WallClock as _};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
-use crate::blocks::Identity;
+use crate::blocks::{self, Identity};
+use crate::error::ServerError;
 use crate::introduction::connect;
 
 /// Share of blocks of a node that was given none.
@@ -38,6 +42,10 @@ pub(crate) struct Announcement {
     /// The metadata servers at the moment, the likeliest leader first.
     pub(crate) servers: Box<dyn Fn() -> Vec<String> + Send + Sync>,
     pub(crate) heartbeat: Duration,
+    /// What the node is asked about itself.
+    pub(crate) store: Arc<dyn BlockStore>,
+    /// Set once, when the cluster does not take the node, now or later: it was removed.
+    pub(crate) refused: watch::Sender<Option<Arc<ServerError>>>,
 }
 
 /// The command by which a node says who it is.
@@ -77,6 +85,10 @@ pub(crate) async fn announce(announcement: Announcement, stop: CancellationToken
         }
         if let Some(server) = heard {
             tracing::info!(server, "announced to the cluster");
+        }
+        if let Some(error) = announcement.refused.borrow().as_ref() {
+            tracing::error!("{error}");
+            return;
         }
         tokio::select! {
             () = tokio::time::sleep(announcement.heartbeat) => {}
@@ -128,6 +140,7 @@ impl Announcement {
                 Err(failure) if failure.not_leader => {
                     tracing::debug!(server, "not announced yet: {failure}");
                 }
+                Err(_) if self.refused.borrow().is_some() => return,
                 Err(failure) => {
                     tracing::warn!(server, "cannot announce this block node: {failure}");
                     return;
@@ -171,6 +184,7 @@ impl Announcement {
             instance: Some(self.identity.instance.into()),
             address: self.address.clone(),
             leaving,
+            tiers: blocks::usage(&*self.store),
         };
         let mut request = tonic::Request::new(beat);
         request.set_timeout(TIMEOUT);
@@ -179,6 +193,7 @@ impl Announcement {
         let late = |_| Failure::new(ErrorKind::Timeout, "no answer to a sign of life");
         let said = tokio::time::timeout(TIMEOUT, said).await.map_err(late)?;
         let answer = said.map_err(|status| Failure::from(&status))?.into_inner();
+        self.identity.heard(answer.epoch);
         if answer.unknown {
             *self.identity.node.lock() = None;
         }
@@ -203,7 +218,12 @@ impl Announcement {
                 *self.identity.node.lock() = Some(node);
                 Ok(node)
             }
-            Outcome::Refused(refusal) => Err(Failure::new(refusal.kind, refusal.message)),
+            Outcome::Refused(refusal) => {
+                let reason = refusal.message.clone();
+                self.refused
+                    .send_replace(Some(Arc::new(ServerError::Refused { reason })));
+                Err(Failure::new(refusal.kind, refusal.message))
+            }
             other => {
                 let message = format!("registering was answered with {other:?}");
                 Err(Failure::new(ErrorKind::Internal, message))

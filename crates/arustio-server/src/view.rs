@@ -7,13 +7,17 @@
 //! with every change; with each leadership it starts from the wall clock, so that it does
 //! not fall behind what an earlier leader gave out. Correctness never depends on any of
 //! this.
+//!
+//! A data folder that two processes use, and an address that two of them give, show here:
+//! the one that lives is believed, and the other one refused for as long as it lives.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arustio_types::cluster::{ClusterView, NodeInfo};
+use arustio_proto::block::v1::TierUsage;
+use arustio_types::cluster::{ClusterView, NodeEntry, NodeInfo};
 use arustio_types::{NodeId, WallClock};
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -37,11 +41,31 @@ struct Inner {
     own: Option<NodeId>,
     /// The term of the leadership, and when it was first noticed.
     leads: Option<(u64, Instant)>,
-    beats: HashMap<NodeId, Instant>,
+    /// The last sign of life of each.
+    beats: HashMap<NodeId, Heard>,
     /// Nodes that said that they leave.
     left: HashSet<NodeId>,
     last: Vec<NodeInfo>,
     epoch: u64,
+}
+
+/// A sign of life.
+#[derive(Debug, Clone)]
+pub(crate) struct Heard {
+    pub(crate) at: Instant,
+    /// Where the node is reached.
+    pub(crate) address: String,
+    /// How full it is, passed on to whoever asks as it came.
+    pub(crate) tiers: Vec<TierUsage>,
+}
+
+/// A node that lives and makes another one impossible.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Rival {
+    /// It has the same data folder, and is elsewhere.
+    SameFolder { node: NodeId, address: String },
+    /// It has another data folder, and is at the same address.
+    SameAddress { node: NodeId },
 }
 
 impl Inner {
@@ -61,6 +85,13 @@ impl Inner {
         self.epoch = floor.max(self.epoch + 1);
         since
     }
+
+    /// Its last sign of life, if that is young enough and it did not leave since.
+    fn alive(&self, node: NodeId, now: Instant, expiry: Duration) -> Option<&Heard> {
+        let heard = self.beats.get(&node)?;
+        let young = now.duration_since(heard.at) < expiry;
+        (young && !self.left.contains(&node)).then_some(heard)
+    }
 }
 
 impl Liveness {
@@ -78,16 +109,55 @@ impl Liveness {
     }
 
     /// A node gave a sign of life to the leader of this term, or says that it leaves.
-    pub(crate) fn beat(&self, term: u64, node: NodeId, leaving: bool) {
+    pub(crate) fn beat(&self, term: u64, node: NodeId, heard: Option<Heard>) {
         let mut inner = self.inner.lock();
         inner.lead(term, &*self.wall);
-        if leaving {
-            inner.beats.remove(&node);
-            inner.left.insert(node);
-        } else {
-            inner.left.remove(&node);
-            inner.beats.insert(node, Instant::now());
+        match heard {
+            None => {
+                inner.left.insert(node);
+            }
+            Some(heard) => {
+                inner.left.remove(&node);
+                inner.beats.insert(node, heard);
+            }
         }
+    }
+
+    /// The last sign of life of each, as the leader of this term heard it.
+    pub(crate) fn heard(&self, term: u64) -> HashMap<NodeId, Heard> {
+        let mut inner = self.inner.lock();
+        inner.lead(term, &*self.wall);
+        inner.beats.clone()
+    }
+
+    /// Who lives and stands in the way of a node with this data folder at this address.
+    pub(crate) fn rival(
+        &self,
+        term: u64,
+        instance: u128,
+        address: &str,
+        registered: &[NodeEntry],
+    ) -> Option<Rival> {
+        let mut inner = self.inner.lock();
+        inner.lead(term, &*self.wall);
+        let now = Instant::now();
+        registered.iter().find_map(|entry| {
+            let node = entry.node.id;
+            let heard = inner.alive(node, now, self.expiry)?;
+            match (entry.instance == instance, heard.address == address) {
+                (true, false) => Some(Rival::SameFolder {
+                    node,
+                    address: heard.address.clone(),
+                }),
+                (false, true) if !entry.removed => Some(Rival::SameAddress { node }),
+                _ => None,
+            }
+        })
+    }
+
+    /// After how long without a sign of life a node is no longer taken to live.
+    pub(crate) fn expiry(&self) -> Duration {
+        self.expiry
     }
 
     /// The registered nodes that live, as the leader of this term knows.
@@ -97,11 +167,10 @@ impl Liveness {
         let now = Instant::now();
         let expiry = self.expiry;
         let new_here = now.duration_since(since) < expiry;
-        inner.beats.retain(|_, at| now.duration_since(*at) < expiry);
         let mut nodes = registered.nodes;
         nodes.retain(|node| {
             inner.own == Some(node.id)
-                || inner.beats.contains_key(&node.id)
+                || inner.alive(node.id, now, expiry).is_some()
                 || new_here && !inner.left.contains(&node.id)
         });
         if nodes != inner.last {
@@ -127,6 +196,7 @@ mod tests {
             id: NodeId::new(id),
             address: format!("node{id}:1"),
             weight: 1,
+            draining: false,
             data: DataEndpoints::default(),
         });
         ClusterView {
@@ -137,6 +207,23 @@ mod tests {
 
     fn ids(view: &ClusterView) -> Vec<u64> {
         view.nodes.iter().map(|node| node.id.get()).collect()
+    }
+
+    fn sign(id: u64) -> Option<Heard> {
+        Some(Heard {
+            at: Instant::now(),
+            address: format!("node{id}:1"),
+            tiers: Vec::new(),
+        })
+    }
+
+    fn entries() -> Vec<NodeEntry> {
+        let entry = |node: NodeInfo| NodeEntry {
+            instance: u128::from(node.id.get()) + 70,
+            removed: false,
+            node,
+        };
+        registered().nodes.into_iter().map(entry).collect()
     }
 
     fn liveness() -> Liveness {
@@ -152,7 +239,7 @@ mod tests {
         let nobody = liveness.living(1, registered());
         assert!(nobody.nodes.is_empty());
         liveness.own(Some(NodeId::new(2)));
-        liveness.beat(1, NodeId::new(3), false);
+        liveness.beat(1, NodeId::new(3), sign(3));
         let two = liveness.living(1, registered());
         assert_eq!(ids(&two), [2, 3]);
         assert!(two.epoch > nobody.epoch);
@@ -161,15 +248,15 @@ mod tests {
         let one = liveness.living(1, registered());
         assert_eq!(ids(&one), [2]);
         assert!(one.epoch > two.epoch);
-        liveness.beat(1, NodeId::new(3), false);
-        liveness.beat(1, NodeId::new(3), true);
+        liveness.beat(1, NodeId::new(3), sign(3));
+        liveness.beat(1, NodeId::new(3), None);
         assert_eq!(ids(&liveness.living(1, registered())), [2]);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_new_leader_gives_nodes_the_time_to_find_it() {
         let liveness = liveness();
-        liveness.beat(1, NodeId::new(1), true);
+        liveness.beat(1, NodeId::new(1), None);
         let first = liveness.living(1, registered());
         assert_eq!(
             ids(&first),
@@ -181,10 +268,33 @@ mod tests {
         let again = liveness.living(5, registered());
         assert_eq!(ids(&again), [1, 2, 3]);
         assert!(again.epoch > first.epoch);
-        liveness.beat(5, NodeId::new(1), false);
+        liveness.beat(5, NodeId::new(1), sign(1));
         tokio::time::advance(Duration::from_secs(9)).await;
-        liveness.beat(5, NodeId::new(1), false);
+        liveness.beat(5, NodeId::new(1), sign(1));
         tokio::time::advance(Duration::from_secs(2)).await;
         assert_eq!(ids(&liveness.living(5, registered())), [1]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_data_folder_and_an_address_belong_to_who_lives() {
+        let liveness = liveness();
+        let rival = |instance, address: &str| liveness.rival(1, instance, address, &entries());
+        assert_eq!(rival(72, "elsewhere:1"), None, "nobody was heard yet");
+        liveness.beat(1, NodeId::new(2), sign(2));
+        assert_eq!(rival(72, "node2:1"), None, "it is that node itself");
+        let node = NodeId::new(2);
+        let address = "node2:1".to_owned();
+        assert_eq!(
+            rival(72, "elsewhere:1"),
+            Some(Rival::SameFolder { node, address })
+        );
+        assert_eq!(rival(99, "node2:1"), Some(Rival::SameAddress { node }));
+        assert_eq!(rival(99, "node3:1"), None, "whoever was there is silent");
+        liveness.beat(1, node, None);
+        assert_eq!(rival(72, "elsewhere:1"), None, "it has left");
+        liveness.beat(1, node, sign(2));
+        tokio::time::advance(Duration::from_secs(11)).await;
+        assert_eq!(rival(72, "elsewhere:1"), None, "it died");
+        assert_eq!(liveness.heard(1).len(), 1, "and when is still known");
     }
 }

@@ -8,8 +8,25 @@
 use crate::block::BlockKey;
 use crate::cluster::{ClusterView, NodeInfo};
 
-/// The nodes of `view` for `key`, best first; nodes of weight 0 are left out.
+/// The nodes of `view` that may take `key`, best first: those of weight 0 and those that
+/// drain are left out. The first so many, as replicas are wanted, own it.
 pub fn ranked<'a>(view: &'a ClusterView, key: &BlockKey) -> Vec<&'a NodeInfo> {
+    let mut nodes = scored(view, key);
+    nodes.retain(|node| !node.draining);
+    nodes
+}
+
+/// The nodes that drain and would be among the first `replicas` if they did not, best
+/// first: what they were given before is found there.
+pub fn former<'a>(view: &'a ClusterView, key: &BlockKey, replicas: usize) -> Vec<&'a NodeInfo> {
+    if !view.nodes.iter().any(|node| node.draining) {
+        return Vec::new();
+    }
+    let first = scored(view, key).into_iter().take(replicas);
+    first.filter(|node| node.draining).collect()
+}
+
+fn scored<'a>(view: &'a ClusterView, key: &BlockKey) -> Vec<&'a NodeInfo> {
     let mut scored: Vec<(f64, &NodeInfo)> = view
         .nodes
         .iter()
@@ -56,6 +73,7 @@ mod tests {
             id: NodeId::new(id),
             address: format!("node{id}:1"),
             weight: *weight,
+            draining: false,
             data: DataEndpoints::default(),
         });
         ClusterView {
@@ -95,5 +113,21 @@ mod tests {
             assert!(before == NodeId::new(2) || before == after);
         }
         assert!(owner(&ClusterView::default(), &key(1)).is_none());
+    }
+
+    #[test]
+    fn a_draining_node_owns_nothing_and_is_known_for_what_it_owned() {
+        let before = view(&[1, 1, 1]);
+        let mut after = before.clone();
+        after.nodes[1].draining = true;
+        let two = NodeId::new(2);
+        for i in 0..2_000 {
+            let owned = owner(&before, &key(i)).unwrap().id;
+            let owns = owner(&after, &key(i)).unwrap().id;
+            let former: Vec<_> = former(&after, &key(i), 1).iter().map(|n| n.id).collect();
+            assert_ne!(owns, two);
+            assert!(owned == two || owned == owns);
+            assert_eq!(former, if owned == two { vec![two] } else { Vec::new() });
+        }
     }
 }

@@ -1,16 +1,15 @@
 //! Answers.
 
-use arustio_types::cluster::{ClusterView, NodeInfo};
+use arustio_types::cluster::ClusterView;
 use arustio_types::meta::Answer;
 use arustio_types::meta::query::{Absent, DetachedFile, MAX_UNLOADED, UsagePart};
-use arustio_types::{ClusterId, FsPath, Incarnation, InodeId, LogIndex, MountId, NodeId};
+use arustio_types::{ClusterId, FsPath, Incarnation, InodeId, LogIndex, MountId};
 
 use super::ConvertError;
 use super::field::{
     MAX_LIST, MAX_TEXT, bits, bounded, list, message, messages, optional, path, required,
     required_bits, text,
 };
-use super::node::{endpoints, read_endpoints};
 use crate::meta::v1 as wire;
 
 impl From<&Answer> for wire::Answer {
@@ -53,6 +52,9 @@ impl From<&Answer> for wire::Answer {
             }),
             Answer::Usage(part) => Kind::Usage(part.into()),
             Answer::ClusterView(view) => Kind::ClusterView(view.into()),
+            Answer::Nodes(nodes) => Kind::Nodes(wire::NodeList {
+                nodes: messages(nodes),
+            }),
             Answer::Identity {
                 cluster,
                 incarnation,
@@ -99,6 +101,7 @@ impl TryFrom<wire::Answer> for Answer {
             },
             Kind::Usage(part) => Self::Usage(part.try_into()?),
             Kind::ClusterView(view) => Self::ClusterView(view.try_into()?),
+            Kind::Nodes(found) => Self::Nodes(list(found.nodes, MAX_LIST, "nodes")?),
             Kind::Identity(identity) => Self::Identity {
                 cluster: ClusterId::new(required_bits(identity.cluster, "identity.cluster")?),
                 incarnation: Incarnation::new(identity.incarnation),
@@ -201,29 +204,6 @@ impl TryFrom<wire::ClusterView> for ClusterView {
         Ok(Self {
             epoch: view.epoch,
             nodes: list(view.nodes, MAX_LIST, "view.nodes")?,
-        })
-    }
-}
-
-impl From<&NodeInfo> for wire::NodeInfo {
-    fn from(node: &NodeInfo) -> Self {
-        Self {
-            id: node.id.get(),
-            address: node.address.clone(),
-            weight: node.weight,
-            data: endpoints(&node.data),
-        }
-    }
-}
-
-impl TryFrom<wire::NodeInfo> for NodeInfo {
-    type Error = ConvertError;
-    fn try_from(node: wire::NodeInfo) -> Result<Self, ConvertError> {
-        Ok(Self {
-            id: NodeId::new(node.id),
-            address: text(node.address, MAX_TEXT, "node.address")?,
-            weight: node.weight,
-            data: read_endpoints(node.data)?,
         })
     }
 }

@@ -13,8 +13,8 @@ use super::field::{
     write_id,
 };
 use super::mount::{optional_write_type, write_type_code};
-use super::node::{endpoints, read_endpoints};
-use super::{COMMAND_FORMAT, ConvertError, refuse_newer};
+use super::node::{change_node, endpoints, node_change, read_endpoints};
+use super::{COMMAND_FORMAT, ConvertError, FIRST_FORMAT, refuse_newer};
 use crate::meta::v1 as wire;
 
 /// Settings that one command returns to what they inherit.
@@ -25,9 +25,17 @@ const MAX_FREED: usize = 10 * MAX_MERGE;
 impl From<&Command> for wire::Command {
     fn from(command: &Command) -> Self {
         Self {
-            format: COMMAND_FORMAT,
+            format: format(command),
             kind: Some(to_wire(command)),
         }
+    }
+}
+
+/// The oldest format that has it.
+fn format(command: &Command) -> u32 {
+    match command {
+        Command::ChangeNode { .. } => COMMAND_FORMAT,
+        _ => FIRST_FORMAT,
     }
 }
 
@@ -148,6 +156,7 @@ fn to_wire(command: &Command) -> wire::command::Kind {
             weight: *weight,
             data: endpoints(data),
         }),
+        Command::ChangeNode { node, change } => Kind::ChangeNode(change_node(*node, *change)),
     }
 }
 
@@ -246,6 +255,7 @@ impl TryFrom<wire::Command> for Command {
                 weight: register.weight,
                 data: read_endpoints(register.data)?,
             },
+            Kind::ChangeNode(change) => node_change(change)?,
         })
     }
 }

@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use arustio_types::block::BlockSize;
-use arustio_types::cluster::DataEndpoints;
+use arustio_types::cluster::{DataEndpoints, NodeChange};
 use arustio_types::content::{ObjectVersion, UfsKey, WriteId};
 use arustio_types::meta::command::{
     AttributeChange, BeginWrite, CommitWrite, CreateMode, Owed, PendingOn, Principal, Proof,
@@ -378,7 +378,16 @@ fn owed_commands() -> Vec<(&'static str, Command)> {
                 },
             },
         ),
+        ("node_weight", change(NodeChange::Weight(50))),
+        ("node_draining", change(NodeChange::Draining(true))),
+        ("node_not_draining", change(NodeChange::Draining(false))),
+        ("node_removed", change(NodeChange::Remove)),
     ]
+}
+
+fn change(change: NodeChange) -> Command {
+    let node = NodeId::new(3);
+    Command::ChangeNode { node, change }
 }
 
 fn pages() -> Vec<(&'static str, Page)> {

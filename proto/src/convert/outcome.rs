@@ -9,7 +9,7 @@ use super::field::{
     optional, path, required, required_duration, text, texts,
 };
 use super::mount::{write_type, write_type_code};
-use super::{COMMAND_FORMAT, ConvertError, refuse_newer};
+use super::{ConvertError, FIRST_FORMAT, refuse_newer};
 use crate::meta::v1 as wire;
 
 impl From<&Outcome> for wire::Outcome {
@@ -60,7 +60,7 @@ impl From<&Outcome> for wire::Outcome {
             Outcome::SessionExpired => Kind::SessionExpired(wire::SessionExpired {}),
         };
         Self {
-            format: COMMAND_FORMAT,
+            format: FIRST_FORMAT,
             kind: Some(kind),
         }
     }

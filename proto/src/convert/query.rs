@@ -42,6 +42,7 @@ impl From<&Query> for wire::Query {
                 after: after.as_ref().map(|after| after.as_str().to_owned()),
             }),
             Query::ClusterView => Kind::ClusterView(wire::QueryClusterView {}),
+            Query::Nodes => Kind::Nodes(wire::QueryNodes {}),
             Query::Identity => Kind::Identity(wire::QueryIdentity {}),
         };
         Self { kind: Some(kind) }
@@ -88,6 +89,7 @@ impl TryFrom<wire::Query> for Query {
                     .transpose()?,
             },
             Kind::ClusterView(_) => Self::ClusterView,
+            Kind::Nodes(_) => Self::Nodes,
             Kind::Identity(_) => Self::Identity,
         })
     }

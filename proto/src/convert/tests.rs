@@ -160,7 +160,7 @@ fn a_newer_format_is_refused() {
     };
     let error = decode_command(&newer.encode_to_vec()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
-    assert!(error.to_string().contains("format 2"), "{error}");
+    assert!(error.to_string().contains("format 3"), "{error}");
 }
 
 #[test]

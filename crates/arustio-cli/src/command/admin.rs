@@ -1,9 +1,11 @@
-//! `arustio admin ...`: the group of metadata servers.
+//! `arustio admin ...`: the group of metadata servers, and the block nodes.
 //!
 //! Speaks to the metadata servers alone, without a file system: it has to work while
-//! nobody leads. Verbs about the state as a whole stand in `metadata`.
+//! nobody leads. Verbs about the state as a whole stand in `metadata`, those about block
+//! nodes in `nodes`.
 
 mod metadata;
+mod nodes;
 
 use arustio_client::FsError;
 use arustio_client::admin::{Admin, Group, GroupChange, GroupMember};
@@ -28,6 +30,8 @@ pub(crate) async fn run(global: &Global, verb: AdminCommand) -> Result<u8, FsErr
     let mut out = Output::new(global.json);
     let done = match verb {
         AdminCommand::Raft { verb } => raft(&admin, &mut out, verb).await,
+        AdminCommand::Node { verb } => nodes::run(&admin, &mut out, verb).await,
+        AdminCommand::Report { verb } => nodes::report(&admin, &mut out, verb).await,
         AdminCommand::Metadata { verb } => metadata::run(&admin, &mut out, global, verb).await,
     };
     let flushed = out.flush();
@@ -187,9 +191,14 @@ fn table(group: &Group) -> Vec<String> {
             dash(applied(group, member)),
         ]);
     }
+    columns(&rows)
+}
+
+/// Rows as lines, each column as wide as its widest cell.
+pub(super) fn columns<const COLUMNS: usize>(rows: &[[String; COLUMNS]]) -> Vec<String> {
     let width = |at: usize| rows.iter().map(|row| row[at].chars().count()).max();
-    let widths: [usize; 6] = std::array::from_fn(|at| width(at).unwrap_or_default());
-    let line = |row: &[String; 6]| {
+    let widths: [usize; COLUMNS] = std::array::from_fn(|at| width(at).unwrap_or_default());
+    let line = |row: &[String; COLUMNS]| {
         let cells = row.iter().zip(widths);
         let cells = cells.map(|(cell, width)| format!("{cell:<width$}"));
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()

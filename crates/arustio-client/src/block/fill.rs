@@ -12,13 +12,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arustio_types::cluster::NodeInfo;
-use arustio_types::{Checksum, ContentId};
+use arustio_types::{Checksum, ContentId, NodeId};
 use bytes::Bytes;
+use futures::future::join_all;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::Instant;
 
 use super::owner::Owners;
 use super::{BlockClient, BlockError, BlockSelector, BlockStored, BlockWrite, LeaseWord};
+use crate::config::ReadConfig;
 use crate::metadata::MetadataClient;
 use crate::tasks::Tasks;
 
@@ -62,6 +64,7 @@ pub(crate) struct Filler {
     owners: Arc<Owners>,
     kib: Arc<Semaphore>,
     tasks: Tasks,
+    replicas: usize,
     enabled: bool,
 }
 
@@ -71,17 +74,17 @@ impl Filler {
         blocks: Arc<dyn BlockClient>,
         owners: Arc<Owners>,
         tasks: Tasks,
-        bytes: u64,
-        enabled: bool,
+        read: &ReadConfig,
     ) -> Self {
-        let kib = usize::try_from(bytes >> 10).unwrap_or(usize::MAX);
+        let kib = usize::try_from(read.fill_buffer.get() >> 10).unwrap_or(usize::MAX);
         Self {
             metadata,
             blocks,
             owners,
             kib: Arc::new(Semaphore::new(kib.min(Semaphore::MAX_PERMITS))),
             tasks,
-            enabled,
+            replicas: read.replicas,
+            enabled: read.cache,
         }
     }
 
@@ -100,7 +103,7 @@ impl Filler {
         let (answer, answered) = oneshot::channel();
         let filler = self.clone();
         self.tasks.lingering(async move {
-            let taken = filler.send(write).await;
+            let taken = filler.give_all(write, None).await;
             drop(permit);
             // The reader or writer may have gone on.
             let _ = answer.send(taken);
@@ -147,8 +150,16 @@ impl Filler {
 
     async fn bring(&self, lease: &Arc<Lease>, write: BlockWrite) {
         let node = &lease.node;
-        let stored = self.blocks.fill(node, lease.id, write, FILL_DEADLINE).await;
-        match self.answered(node, stored) {
+        let copy = (self.replicas > 1).then(|| write.clone());
+        let filled = self.blocks.fill(node, lease.id, write, FILL_DEADLINE).await;
+        self.brought(lease, filled);
+        if let Some(copy) = copy {
+            self.give_all(copy, Some(node.id)).await;
+        }
+    }
+
+    fn brought(&self, lease: &Arc<Lease>, filled: Result<BlockStored, BlockError>) {
+        match self.answered(&lease.node, filled) {
             Some(BlockStored::Stored | BlockStored::AlreadyPresent) => {}
             // The node has ended it.
             Some(BlockStored::Rejected(_) | BlockStored::Late) => drop(lease.end()),
@@ -182,13 +193,20 @@ impl Filler {
         });
     }
 
-    async fn send(&self, write: BlockWrite) -> bool {
+    /// Gives bytes to all nodes that own their block but one. True: some node took them.
+    async fn give_all(&self, write: BlockWrite, but: Option<NodeId>) -> bool {
         let Ok(view) = self.metadata.cluster_view().await else {
             return false;
         };
-        let Some(node) = self.owners.choose(&view, &write.key, Instant::now()) else {
-            return false;
-        };
+        let owners = self
+            .owners
+            .takers(&view, &write.key, self.replicas, Instant::now());
+        let others = owners.into_iter().filter(|node| Some(node.id) != but);
+        let sent = others.map(|node| self.give(node, write.clone()));
+        join_all(sent).await.contains(&true)
+    }
+
+    async fn give(&self, node: &NodeInfo, write: BlockWrite) -> bool {
         let stored = self.blocks.write(node, write, FILL_DEADLINE).await;
         let stored = self.answered(node, stored);
         stored.is_some_and(|stored| !matches!(stored, BlockStored::Rejected(_)))

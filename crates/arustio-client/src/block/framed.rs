@@ -126,7 +126,10 @@ impl FramedBlocks {
                 return Ok(Asked::Unknown);
             }
             match tokio::time::timeout_at(until, connection.ask(&question, until)).await {
-                Ok(Ok(answer)) => return Ok(Asked::Answered(answer)),
+                Ok(Ok(answer)) => {
+                    self.grpc.epoch.heard(answer.header.epoch);
+                    return Ok(Asked::Answered(answer));
+                }
                 Ok(Err(gone)) => lost = Some(gone),
                 Err(_) => {
                     connection.missed(began);

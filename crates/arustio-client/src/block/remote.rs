@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::net;
 
+use super::epoch::Epoch;
 use super::{
     Alone, BlockClient, BlockError, BlockExtent, BlockLease, BlockOffer, BlockPart, BlockRead,
     BlockSelector, BlockStored, BlockWant, BlockWrite, LeaseWord,
@@ -41,6 +43,7 @@ pub struct GrpcBlocks {
     channels: Mutex<HashMap<String, BlockServiceClient<Channel>>>,
     client: u128,
     requests: AtomicU64,
+    pub(super) epoch: Arc<Epoch>,
 }
 
 impl GrpcBlocks {
@@ -50,7 +53,15 @@ impl GrpcBlocks {
             channels: Mutex::default(),
             client,
             requests: AtomicU64::new(0),
+            epoch: Arc::default(),
         }
+    }
+
+    /// Says here which views nodes tell of; so does what falls back to this.
+    #[must_use]
+    pub fn telling(mut self, epoch: Arc<Epoch>) -> Self {
+        self.epoch = epoch;
+        self
     }
 
     fn channel(&self, address: &str) -> Result<BlockServiceClient<Channel>, BlockError> {
@@ -290,6 +301,7 @@ impl GrpcBlocks {
                 match (chunk.kind, &mut arriving) {
                     (Some(wire::read_chunk::Kind::Header(header)), None) => {
                         offered = header.fill;
+                        self.epoch.heard(header.epoch);
                         arriving = Some(Arriving::announced(node, wanted, header.parts)?);
                     }
                     (Some(wire::read_chunk::Kind::Data(bytes)), Some(arriving)) => {
@@ -485,6 +497,7 @@ mod tests {
             id: NodeId::new(1),
             address: "n:1".to_owned(),
             weight: 1,
+            draining: false,
             data: arustio_types::cluster::DataEndpoints::default(),
         }
     }

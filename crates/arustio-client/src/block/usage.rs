@@ -10,7 +10,7 @@ use crate::client::Client;
 
 /// Blocks that one request asks about.
 const MOST_BLOCKS: u64 = 100_000;
-const DEADLINE: Duration = Duration::from_secs(2);
+pub(super) const DEADLINE: Duration = Duration::from_secs(2);
 
 impl Client {
     /// Bytes of each file that nodes hold, at most its size. `None` for a directory, for
@@ -67,7 +67,7 @@ fn some(files: &[FileStatus]) -> usize {
     files.iter().take_while(fits).count().max(1)
 }
 
-fn extent(file: &FileStatus) -> Option<BlockExtent> {
+pub(super) fn extent(file: &FileStatus) -> Option<BlockExtent> {
     let blocks = file.size.div_ceil(file.block_size.bytes());
     (blocks <= MOST_BLOCKS).then_some(BlockExtent {
         content: file.content_id()?,

@@ -285,6 +285,10 @@ pub struct ReadStats {
     pub fills_dropped: u64,
     /// Bytes from a node that did not match their checksum.
     pub corrupt_blocks: u64,
+    /// Blocks that were asked for elsewhere, too, since their node was late.
+    pub hedges: u64,
+    /// Those of them that came from there first.
+    pub hedges_won: u64,
 }
 
 /// Where the bytes of a writer went.

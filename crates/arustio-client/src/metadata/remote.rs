@@ -27,12 +27,16 @@ use tonic::transport::Channel;
 use super::route::{Answered, Call, Repeat, Route, Want, request};
 use super::trouble::Failed;
 use super::{ArrivedPage, ClusterIdentity, MetadataClient, PageAnswer, Proposed};
+use crate::block::epoch::Epoch;
 use crate::config::ClientConfig;
 use crate::entropy::Entropy;
 use crate::error::{FsError, Result};
 
 /// How old the view of the block nodes may be.
 const VIEW_AGE: Duration = Duration::from_secs(5);
+/// How old it may be although a node told of a newer one: whatever nodes say, the leader is
+/// not asked more often.
+const VIEW_REST: Duration = Duration::from_millis(500);
 /// How long it is asked for: reading must not wait long for what it can do without.
 const VIEW_TIMEOUT: Duration = Duration::from_secs(3);
 /// Largest answer that is taken: an outcome with its bounds, and some envelope.
@@ -43,6 +47,8 @@ const MOST_BYTES: usize = arustio_proto::convert::MAX_OUTCOME + (1 << 20);
 pub struct RemoteMetadata {
     route: Route,
     view: Mutex<Option<(Instant, Arc<ClusterView>)>>,
+    /// What block nodes tell of newer views.
+    epoch: Arc<Epoch>,
     principal: Principal,
     client: u128,
     entropy: Arc<Entropy>,
@@ -58,11 +64,17 @@ impl RemoteMetadata {
         Ok(Self {
             route: Route::new(config, Arc::clone(&entropy))?,
             view: Mutex::default(),
+            epoch: Arc::default(),
             principal,
             client: entropy.bits(),
             entropy,
             request_timeout: config.request_timeout,
         })
+    }
+
+    /// Where connections to block nodes say which views those know of.
+    pub fn epoch(&self) -> Arc<Epoch> {
+        Arc::clone(&self.epoch)
     }
 
     /// A request that may be repeated freely.
@@ -138,6 +150,15 @@ impl RemoteMetadata {
         let view = self.view.lock();
         let (at, view) = view.as_ref()?;
         (at.elapsed() < at_most).then(|| Arc::clone(view))
+    }
+
+    /// The view, while it is young, and the newest that anybody told of or very young.
+    fn good_view(&self) -> Option<Arc<ClusterView>> {
+        let view = self.known_view(VIEW_AGE)?;
+        match self.epoch.is_after(view.epoch) {
+            true => self.known_view(VIEW_REST),
+            false => Some(view),
+        }
     }
 }
 
@@ -246,14 +267,17 @@ impl MetadataClient for RemoteMetadata {
     /// Only the leader hears the signs of life of block nodes. Who is not told of them goes
     /// on with those that it knew.
     async fn cluster_view(&self) -> Result<Arc<ClusterView>> {
-        if let Some(view) = self.known_view(VIEW_AGE) {
+        if let Some(view) = self.good_view() {
             return Ok(view);
         }
         let timeout = VIEW_TIMEOUT.min(self.request_timeout);
         let query = Query::ClusterView;
         let asked = self.ask(Want::Leader, timeout, query, Consistency::Stale);
         let view = match (asked.await, self.known_view(Duration::MAX)) {
-            (Ok(Answer::ClusterView(view)), _) => Arc::new(view),
+            (Ok(Answer::ClusterView(view)), _) => {
+                self.epoch.settle(view.epoch);
+                Arc::new(view)
+            }
             (Ok(other), _) => {
                 let doing = "asking for the block nodes";
                 return Err(crate::client::unexpected(doing, &other));
@@ -263,5 +287,34 @@ impl MetadataClient for RemoteMetadata {
         };
         *self.view.lock() = Some((Instant::now(), Arc::clone(&view)));
         Ok(view)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_view_is_asked_for_again_when_a_node_tells_of_a_newer_one_but_not_all_the_time() {
+        let entropy = Arc::new(Entropy::from_seed(1));
+        let config = ClientConfig::default();
+        let remote = RemoteMetadata::new(&config, Principal::default(), entropy).unwrap();
+        assert!(remote.good_view().is_none(), "there is none yet");
+        let view = ClusterView {
+            epoch: 3,
+            nodes: Vec::new(),
+        };
+        *remote.view.lock() = Some((Instant::now(), Arc::new(view)));
+        let epoch = remote.epoch();
+        epoch.heard(4);
+        tokio::time::advance(Duration::from_millis(400)).await;
+        assert!(remote.good_view().is_some(), "it has just been asked for");
+        tokio::time::advance(Duration::from_millis(200)).await;
+        assert!(remote.good_view().is_none());
+        // The leader knows of nothing newer.
+        epoch.settle(3);
+        assert!(remote.good_view().is_some());
+        tokio::time::advance(VIEW_AGE).await;
+        assert!(remote.good_view().is_none());
     }
 }

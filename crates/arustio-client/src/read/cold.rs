@@ -29,7 +29,6 @@ use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::fetch::{Cut, Cutter, Fetcher, Piece};
-use super::pin::Counters;
 use crate::block::fill::{Filler, Lease};
 use crate::block::{Alone, BlockOffer, BlockWant, LeaseWord};
 use crate::error::{FsError, Result};
@@ -325,7 +324,7 @@ impl Fetcher {
         let offer = match client.blocks.want(node, request, deadline).await {
             Ok(offer) => offer,
             Err(error) => {
-                self.node_failed(node, key, &error).await;
+                self.failed_at(node, key, &error).await;
                 return None;
             }
         };
@@ -335,8 +334,7 @@ impl Fetcher {
             leases,
             alone,
         } = offer;
-        let bytes = parts.iter().map(|part| part.bytes.len() as u64).sum();
-        Counters::add(&self.counters.cache_bytes, bytes);
+        self.count_cached(&parts);
         let start = key.start();
         let pieces = parts.into_iter().map(|part| Piece {
             at: start + part.offset,

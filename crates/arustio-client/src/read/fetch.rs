@@ -92,8 +92,6 @@ impl Fetcher {
             .filter_map(|piece| piece.within(range));
         let mut pieces: Vec<Piece> = pieces.collect();
         pieces.sort_by_key(|piece| piece.at);
-        let bytes = pieces.iter().map(|piece| piece.bytes.len() as u64).sum();
-        Counters::add(&self.counters.cache_bytes, bytes);
         pieces
     }
 
@@ -102,41 +100,66 @@ impl Fetcher {
             return Vec::new();
         };
         let owners = &self.client.owners;
-        let Some(node) = owners.choose(&view, &key, Instant::now()) else {
-            return Vec::new();
-        };
         let request = BlockRead {
             key,
             range,
             epoch: view.epoch,
         };
+        let Some(node) = owners.choose(&view, &key, Instant::now()) else {
+            return Box::pin(self.elsewhere(&view, None, &request)).await;
+        };
         let deadline = self.client.config.read.node_timeout;
-        match self.client.blocks.read(node, request, deadline).await {
-            Ok(parts) => {
+        let asked = self.client.blocks.read(node, request.clone(), deadline);
+        let hedges = &self.client.hedges;
+        let there = |parts: &Vec<BlockPart>| !parts.is_empty();
+        // On the heap, since it is rare and large.
+        let instead = || Box::pin(self.instead(&view, node.id, &request));
+        let raced = hedges.race(node.id, self.hedge_floor(), asked, there, instead);
+        let raced = raced.await;
+        let parts = match raced.asked {
+            Some(Ok(parts)) => {
                 owners.succeeded(node.id);
                 parts
             }
-            Err(error) => {
-                self.node_failed(node, key, &error).await;
+            Some(Err(error)) => {
+                self.failed_at(node, key, &error).await;
                 Vec::new()
             }
+            None => {
+                owners.lost(node.id, Instant::now());
+                Vec::new()
+            }
+        };
+        if let Some(got) = raced.backup {
+            Counters::add(&self.counters.hedges_won, 1);
+            return got;
+        }
+        if parts.is_empty() {
+            return Box::pin(self.elsewhere(&view, Some(node.id), &request)).await;
+        }
+        self.count_cached(&parts);
+        parts
+    }
+
+    /// A node could not help. What does not match its checksum is dropped there.
+    pub(super) async fn failed_at(&self, node: &NodeInfo, key: BlockKey, error: &BlockError) {
+        tracing::debug!(%error, "a block node could not help");
+        let owners = &self.client.owners;
+        if matches!(error, BlockError::Corrupt { .. }) {
+            Counters::add(&self.counters.corrupt_blocks, 1);
+            let selector = BlockSelector::Block(key);
+            let deadline = self.client.config.read.node_timeout;
+            // Best effort: the node finds it by itself when it checks.
+            let _ = self.client.blocks.remove(node, selector, deadline).await;
+            owners.succeeded(node.id);
+        } else {
+            owners.failed(node.id, Instant::now());
         }
     }
 
-    /// Notes that a node could not help, and makes it forget what is corrupt.
-    pub(super) async fn node_failed(&self, node: &NodeInfo, key: BlockKey, error: &BlockError) {
-        tracing::debug!(%error, "a block node could not help");
-        let owners = &self.client.owners;
-        if !matches!(error, BlockError::Corrupt { .. }) {
-            owners.failed(node.id, Instant::now());
-            return;
-        }
-        Counters::add(&self.counters.corrupt_blocks, 1);
-        let selector = BlockSelector::Block(key);
-        let deadline = self.client.config.read.node_timeout;
-        // Best effort: the node finds it by itself when it checks.
-        let _ = self.client.blocks.remove(node, selector, deadline).await;
-        owners.succeeded(node.id);
+    pub(super) fn count_cached(&self, parts: &[BlockPart]) {
+        let bytes = parts.iter().map(|part| part.bytes.len() as u64).sum();
+        Counters::add(&self.counters.cache_bytes, bytes);
     }
 
     /// Streams a range from the store; the bytes also go to the nodes.

@@ -68,6 +68,8 @@ pub(crate) struct Counters {
     pub(crate) fills: AtomicU64,
     pub(crate) fills_dropped: AtomicU64,
     pub(crate) corrupt_blocks: AtomicU64,
+    pub(crate) hedges: AtomicU64,
+    pub(crate) hedges_won: AtomicU64,
 }
 
 impl Counters {
@@ -84,6 +86,8 @@ impl Counters {
             fills: of(&self.fills),
             fills_dropped: of(&self.fills_dropped),
             corrupt_blocks: of(&self.corrupt_blocks),
+            hedges: of(&self.hedges),
+            hedges_won: of(&self.hedges_won),
         }
     }
 }

@@ -17,7 +17,7 @@ pub use inode::{
     Attributes, AttributesView, DentryRecord, DirRecord, Direct, FileRecord, FileView, InodeRecord,
     InodeView, Loaded, Marker, VersionView,
 };
-pub use mount::NodeRecord;
+pub use mount::{Decided, NodeRecord};
 pub use session::{Counters, IdentityRecord, SessionRecord};
 
 /// Why bytes are no record.

@@ -151,5 +151,6 @@ fn dispatch(txn: &mut Txn<'_>, ctx: &Context, command: &Command) -> Step<Outcome
             weight,
             data,
         } => nodes::register(txn, *instance, address, *weight, data),
+        Command::ChangeNode { node, change } => nodes::change(txn, *node, *change),
     }
 }

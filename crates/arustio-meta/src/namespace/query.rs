@@ -39,6 +39,7 @@ pub(crate) fn query(view: &View<'_>, query: &Query) -> Read<Answer> {
         Query::Pending { after, limit } => pending(view, *after, *limit),
         Query::Detached { root, after, limit } => detached(view, *root, *after, *limit),
         Query::Usage { path, after } => usage(view, path, after.as_ref()),
+        Query::Nodes => Ok(Answer::Nodes(nodes::entries(&view.txn)?)),
         Query::ClusterView => Ok(Answer::ClusterView(nodes::view(&view.txn)?)),
         Query::Identity => Ok(Answer::Identity {
             cluster: view.identity.cluster,

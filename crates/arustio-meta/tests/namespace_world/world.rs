@@ -18,6 +18,7 @@ use std::time::Duration;
 use arustio_meta::engine::{EngineKind, MemEngine};
 use arustio_meta::namespace::Namespace;
 use arustio_meta::state_machine::{Entry, LogPosition, ReplicatedTime, StateMachine};
+use arustio_types::cluster::{NodeChange, NodeInfo};
 use arustio_types::meta::command::{
     AttributeChange, BeginWrite, CommitWrite, CreateMode, Owed, Principal, Proof,
 };
@@ -28,7 +29,7 @@ use arustio_types::meta::mount::{MountCapabilities, MountSpec};
 use arustio_types::meta::setting::{Origin, PathConf};
 use arustio_types::meta::{Answer, Command, FileKind, FileStatus, Outcome, Query, RequestContext};
 use arustio_types::{
-    ClusterId, ContentId, EffectId, FsPath, Incarnation, InodeId, IntentId, LogIndex,
+    ClusterId, ContentId, EffectId, FsPath, Incarnation, InodeId, IntentId, LogIndex, NodeId,
     ObjectVersion, RequestId, SessionId, Timestamp, WriteId,
 };
 
@@ -171,9 +172,11 @@ impl World {
                 weight: words.at(3).parse().unwrap(),
                 data: arustio_types::cluster::DataEndpoints::default(),
             }),
-            "stat" | "ls" | "du" | "mounts" | "pending" | "detached" | "get-conf" | "nodes" => {
-                self.ask(&words)
-            }
+            "weigh" => self.decide(&words, NodeChange::Weight(words.at(2).parse().unwrap())),
+            "drain" => self.decide(&words, NodeChange::Draining(words.at(2) == "on")),
+            "drop-node" => self.decide(&words, NodeChange::Remove),
+            "stat" | "ls" | "du" | "mounts" | "pending" | "detached" | "get-conf" | "nodes"
+            | "all-nodes" => self.ask(&words),
             client => self.command(client, &words),
         };
         self.check(line);
@@ -220,6 +223,11 @@ impl World {
     /// The current position.
     pub(crate) fn position(&self) -> LogIndex {
         LogIndex::new(self.index)
+    }
+
+    fn decide(&mut self, words: &Words<'_>, change: NodeChange) -> String {
+        let node = NodeId::new(words.at(1).parse().unwrap());
+        self.outside(Command::ChangeNode { node, change })
     }
 
     fn outside(&mut self, command: Command) -> String {
@@ -457,6 +465,7 @@ impl World {
             "get-conf" => Query::Conf {
                 path: path(words.at(1)),
             },
+            "all-nodes" => Query::Nodes,
             _ => Query::ClusterView,
         };
         tell_answer(&self.namespace.query(query).unwrap())
@@ -804,14 +813,23 @@ fn tell_answer(answer: &Answer) -> String {
             lines([sums].into_iter().chain(unloaded).chain(more))
         }
         Answer::ClusterView(view) => {
-            let nodes = view
-                .nodes
-                .iter()
-                .map(|node| format!("n{} {}", node.id, node.address));
+            let nodes = view.nodes.iter().map(tell_node);
             format!("epoch {}\n{}", view.epoch, lines(nodes))
         }
+        Answer::Nodes(entries) => lines(entries.iter().map(|entry| {
+            let removed = if entry.removed { ", removed" } else { "" };
+            format!("{}{removed}", tell_node(&entry.node))
+        })),
         Answer::Refused(refusal) => format!("{}: {}", refusal.kind, refusal.message),
         Answer::OpenedMount { entry, .. } => format!("opened m{}", entry.id),
         Answer::Identity { applied, .. } => format!("applied {applied}"),
     }
+}
+
+fn tell_node(node: &NodeInfo) -> String {
+    let draining = if node.draining { ", draining" } else { "" };
+    format!(
+        "n{} {} weight {}{draining}",
+        node.id, node.address, node.weight
+    )
 }

@@ -38,7 +38,7 @@ pub(super) async fn want(
     };
     let budgets = [share, &endpoint.sending];
     let (offer, held) = blocks::wanted(&endpoint.fills, &budgets, &want, until).await?;
-    Ok(offered(header, offer, held))
+    Ok(offered(header, offer, held).at_epoch(endpoint.identity.epoch()))
 }
 
 /// One frame for each part, and one for what else there is to say.

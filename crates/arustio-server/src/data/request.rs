@@ -109,6 +109,14 @@ impl Reply {
         self
     }
 
+    /// Tells the peer of the newest view that this node heard of.
+    pub(super) fn at_epoch(mut self, epoch: u64) -> Self {
+        for (header, _) in &mut self.frames {
+            header.epoch = epoch;
+        }
+        self
+    }
+
     /// The kind of failure, where it is one.
     pub(super) fn failed(&self) -> Option<ErrorKind> {
         match self.frames.first()?.0.status {
@@ -152,7 +160,8 @@ pub(super) fn in_memory(endpoint: &Endpoint, header: &Header) -> Option<Reply> {
     };
     let range = blocks::clipped(&key, header.offset, header.length);
     let parts = endpoint.store.try_read_memory(key, range)?;
-    Some(Reply::parts(header, parts, Vec::new()))
+    let reply = Reply::parts(header, parts, Vec::new());
+    Some(reply.at_epoch(endpoint.identity.epoch()))
 }
 
 /// The answer to a read, from wherever the bytes are. `held` is kept until it is sent.
@@ -167,7 +176,7 @@ pub(super) async fn read(
     held.extend(endpoint.sending.wait(range.end - range.start).await);
     let parts = endpoint.store.read(key, range).await;
     let parts = parts.map_err(|error| Failure::of(&error))?;
-    Ok(Reply::parts(header, parts, held))
+    Ok(Reply::parts(header, parts, held).at_epoch(endpoint.identity.epoch()))
 }
 
 /// The answer to a peer that wants a descriptor: what the store lends, if it is all of the

@@ -9,6 +9,7 @@
 //! in anybody's way in `copies`.
 
 mod copies;
+mod nodes;
 mod state;
 
 use std::sync::Arc;
@@ -127,6 +128,21 @@ impl AdminService for Admin {
     ) -> Result<Response<wire::GetMarkResponse>, Status> {
         let request = request.into_inner();
         answer(&self.metrics, "get_mark", self.mark_got(request)).await
+    }
+
+    async fn list_nodes(
+        &self,
+        _: Request<wire::ListNodesRequest>,
+    ) -> Result<Response<wire::ListNodesResponse>, Status> {
+        answer(&self.metrics, "list_nodes", self.nodes()).await
+    }
+
+    async fn change_node(
+        &self,
+        request: Request<wire::ChangeNodeRequest>,
+    ) -> Result<Response<wire::ChangeNodeResponse>, Status> {
+        let request = request.into_inner();
+        answer(&self.metrics, "change_node", self.decide(request)).await
     }
 }
 

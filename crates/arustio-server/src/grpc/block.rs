@@ -25,7 +25,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::{answer, given};
 use crate::blocks::{
-    Budget, Identity, MOST_WAIT, check_write, clipped, no_room, present, reason, wanted,
+    Budget, Identity, MOST_WAIT, check_write, clipped, no_room, present, reason, usage, wanted,
 };
 use crate::metrics::Metrics;
 
@@ -118,19 +118,11 @@ impl BlockService for Blocks {
         &self,
         _: Request<wire::PingRequest>,
     ) -> Result<Response<wire::PingResponse>, Status> {
-        let tiers = self.store.usage().into_iter().map(|tier| wire::TierUsage {
-            name: tier.tier.name().to_owned(),
-            used: tier.used,
-            capacity: tier.capacity,
-            blocks: tier.blocks,
-            pinned: tier.pinned,
-            writable: tier.writable,
-        });
         Ok(Response::new(wire::PingResponse {
             software: concat!("arustio-server ", env!("CARGO_PKG_VERSION")).to_owned(),
             node: self.identity.node.lock().map_or(0, |node| node.get()),
             instance: Some(self.identity.instance.into()),
-            tiers: tiers.collect(),
+            tiers: usage(&*self.store),
         }))
     }
 }
@@ -220,7 +212,7 @@ impl Blocks {
         let header = wire::ReadHeader {
             parts: parts.parts.iter().map(wire_part).collect(),
             block_length: parts.block_len,
-            epoch: 0,
+            epoch: self.identity.epoch(),
             fill,
         };
         let chunk = self.chunk;

@@ -32,6 +32,7 @@ use arustio_types::{Classify as _, InodeId, SystemClock, WallClock};
 use async_trait::async_trait;
 use tonic::{Request, Response, Status};
 
+use super::node::unrivalled;
 use super::{answer, given, leading, refused, store_failure};
 use crate::compose::Opened;
 use crate::late::Late;
@@ -160,6 +161,12 @@ impl Inner {
         context.deadline = bounded(context.deadline);
         let command = convert::decode_command_with_secrets(&request.command).map_err(refused)?;
         let command = self.sealed(command)?;
+        if let Command::RegisterNode {
+            instance, address, ..
+        } = &command
+        {
+            unrivalled(&self.store, &self.liveness, *instance, address).await?;
+        }
         let proposed = self.store.propose(context, command).await;
         let proposed = proposed.map_err(|error| store_failure(&self.store, &error))?;
         Ok(wire::ProposeResponse {

@@ -49,6 +49,7 @@ impl House {
             id: NodeId::new(0),
             address: self.server.addresses().grpc.to_string(),
             weight: 1,
+            draining: false,
             data: DataEndpoints {
                 frames: frames.map(|frames| frames.to_string()),
                 socket: Some(self.socket().to_str().unwrap().to_owned()),

@@ -12,4 +12,5 @@ mod bad_input;
 mod house;
 mod kills;
 mod main_job;
+mod nodes;
 mod restarts;

@@ -283,6 +283,7 @@ impl Nodes {
                 id: NodeId::new(id),
                 address,
                 weight: 1,
+                draining: false,
                 data: DataEndpoints::default(),
             });
         }

@@ -16,7 +16,7 @@ use arustio_client::{
     FileSystem, FsError, FsPath, ListOptions, MountOutcome, MountRequest, OpenOptions, PendingItem,
     RenameOptions, Result, StatOptions, SyncOptions,
 };
-use arustio_server::{Engine, Server, ServerConfig};
+use arustio_server::{Engine, Role, Server, ServerConfig};
 use arustio_testkit::s3::{Backdoor, FaultRule, Profile, RuleId, S3Server};
 use arustio_types::ByteSize;
 use async_trait::async_trait;
@@ -75,6 +75,31 @@ impl House {
             address,
             _folder: folder,
         }
+    }
+
+    /// A house whose server holds metadata only, with the bucket mounted at /data.
+    pub(crate) async fn without_blocks(change: impl FnOnce(&mut ServerConfig)) -> Self {
+        let s3 = S3Server::builder()
+            .credentials("test", SECRET)
+            .bucket(BUCKET)
+            .start();
+        let s3 = s3.await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = ServerConfig::ephemeral(folder.path());
+        config.server.role = vec![Role::Metadata];
+        config.recovery.enabled = false;
+        change(&mut config);
+        let server = Server::start(config.validate().unwrap(), Engine::Memory).await;
+        let server = server.unwrap();
+        let house = Self {
+            s3,
+            address: server.addresses().grpc.to_string(),
+            _server: server,
+            _folder: folder,
+        };
+        let fs = house.client().await;
+        house.mount(&fs, "/data", "s3://test-bucket").await.unwrap();
+        house
     }
 
     /// One server, and where it is spoken to.

@@ -16,6 +16,7 @@ mod house;
 mod listing;
 mod mounts;
 mod names;
+mod nodes;
 mod owed;
 mod reads;
 mod stores;

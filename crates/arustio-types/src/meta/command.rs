@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use crate::block::BlockSize;
-use crate::cluster::DataEndpoints;
+use crate::cluster::{DataEndpoints, NodeChange};
 use crate::content::{ContentId, ObjectVersion, UfsKey, WriteId};
 use crate::error::ErrorKind;
 use crate::id::{
@@ -247,6 +247,14 @@ pub enum Command {
         weight: u32,
         /// Faster ways to its bytes.
         data: DataEndpoints,
+    },
+    /// An operator decides about a block node. It says what is to be, not what to alter,
+    /// and so may be repeated.
+    ChangeNode {
+        /// Which.
+        node: NodeId,
+        /// What it is to be.
+        change: NodeChange,
     },
 }
 

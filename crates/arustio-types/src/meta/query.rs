@@ -1,6 +1,6 @@
 //! Everything that can be asked, and the answers.
 
-use crate::cluster::ClusterView;
+use crate::cluster::{ClusterView, NodeEntry};
 use crate::id::{ClusterId, Incarnation, InodeId, LogIndex, MountId};
 use crate::meta::command::{Owed, Refusal};
 use crate::meta::credential::SecretOptions;
@@ -84,6 +84,8 @@ pub enum Query {
     },
     /// The block nodes.
     ClusterView,
+    /// The block nodes as they are recorded, removed ones included.
+    Nodes,
     /// Who answers, and how far it has applied.
     Identity,
 }
@@ -137,6 +139,8 @@ pub enum Answer {
     Usage(UsagePart),
     /// The block nodes.
     ClusterView(ClusterView),
+    /// The block nodes as they are recorded, by number.
+    Nodes(Vec<NodeEntry>),
     /// Who answers.
     Identity {
         /// The cluster.

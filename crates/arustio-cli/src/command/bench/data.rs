@@ -104,6 +104,8 @@ pub(super) async fn read(connection: &Connection, plan: ReadPlan) -> Result<Meas
         "cache_bytes": read.iter().map(|s| s.cache_bytes).sum::<u64>(),
         "ufs_bytes": read.iter().map(|s| s.ufs_bytes).sum::<u64>(),
         "ufs_requests": read.iter().map(|s| s.ufs_requests).sum::<u64>(),
+        "hedges": read.iter().map(|s| s.hedges).sum::<u64>(),
+        "hedges_won": read.iter().map(|s| s.hedges_won).sum::<u64>(),
     });
     Ok(Measured {
         workload: "read",

@@ -77,6 +77,7 @@ fn node(frames: SocketAddr) -> NodeInfo {
         id: NodeId::new(NODE),
         address: "127.0.0.1:1".to_owned(),
         weight: 1,
+        draining: false,
         data: DataEndpoints {
             frames: Some(frames.to_string()),
             ..DataEndpoints::default()

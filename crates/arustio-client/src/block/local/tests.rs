@@ -53,6 +53,7 @@ impl Node {
             id: NodeId::new(1),
             address: "127.0.0.1:1".to_owned(),
             weight: 1,
+            draining: false,
             data: DataEndpoints {
                 frames: None,
                 socket: Some(self.path.to_str().unwrap().to_owned()),

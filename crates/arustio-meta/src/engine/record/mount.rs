@@ -156,19 +156,41 @@ pub struct NodeRecord {
     pub instance: u128,
     /// Where it is reached.
     pub address: String,
-    /// Share of the blocks.
+    /// Share of the blocks, as the node said when it registered.
     pub weight: u32,
     /// Faster ways to its bytes.
     pub data: DataEndpoints,
+    /// What operators decided.
+    pub decided: Decided,
+}
+
+/// What operators decided about a block node. Registering again changes none of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Decided {
+    /// Its share of the blocks, whatever the node says.
+    pub weight: Option<u32>,
+    /// It gets no new blocks.
+    pub draining: bool,
+    /// It never comes back.
+    pub removed: bool,
+}
+
+impl NodeRecord {
+    /// Its share of the blocks.
+    pub fn share(&self) -> u32 {
+        self.decided.weight.unwrap_or(self.weight)
+    }
 }
 
 impl Record for NodeRecord {
     const WHAT: &'static str = "a block node";
-    const VERSION: u8 = 2;
+    const VERSION: u8 = 3;
 
-    /// Faster ways came with format 2.
+    /// Faster ways came with format 2, decisions with format 3.
     fn version(&self) -> u8 {
+        let decided = self.decided != Decided::default();
         match self.data == DataEndpoints::default() {
+            _ if decided => 3,
             true => 1,
             false => 2,
         }
@@ -184,6 +206,14 @@ impl Record for NodeRecord {
                 to.option(way.as_ref(), |to, way| to.text(way));
             }
         }
+        if self.version() > 2 {
+            let decided = &self.decided;
+            to.option(decided.weight.as_ref(), |to, weight| {
+                to.number(u64::from(*weight));
+            });
+            to.flag(decided.draining);
+            to.flag(decided.removed);
+        }
     }
 
     fn read(from: &mut Reader<'_>, version: u8) -> Result<Self, RecordError> {
@@ -195,6 +225,14 @@ impl Record for NodeRecord {
             data: match version {
                 0 | 1 => DataEndpoints::default(),
                 _ => read_endpoints(from)?,
+            },
+            decided: match version {
+                0..=2 => Decided::default(),
+                _ => Decided {
+                    weight: from.option(Reader::number32)?,
+                    draining: from.flag()?,
+                    removed: from.flag()?,
+                },
             },
         })
     }

@@ -264,6 +264,7 @@ fn records_beside_the_tree_of_every_released_format_are_still_read() {
             address: "127.0.0.1:7000".to_owned(),
             weight: 1,
             data: DataEndpoints::default(),
+            decided: Decided::default(),
         },
     );
     golden(
@@ -277,6 +278,22 @@ fn records_beside_the_tree_of_every_released_format_are_still_read() {
                 frames: Some("127.0.0.1:7001".to_owned()),
                 socket: Some("/data/block.sock".to_owned()),
                 host: None,
+            },
+            decided: Decided::default(),
+        },
+    );
+    golden(
+        "node",
+        &NodeRecord {
+            id: NodeId::new(1),
+            instance: 99,
+            address: "127.0.0.1:7000".to_owned(),
+            weight: 1,
+            data: DataEndpoints::default(),
+            decided: Decided {
+                weight: Some(50),
+                draining: true,
+                removed: true,
             },
         },
     );
