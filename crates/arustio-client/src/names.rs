@@ -21,6 +21,7 @@ use crate::fs::{
     SyncSummary,
 };
 use crate::metadata::session;
+use crate::sync::Learned;
 
 /// Looks at one path before an operation gives up: every component may need some.
 const MOST_LOOKS: usize = 3;
@@ -64,20 +65,28 @@ impl Client {
         }
         let force = knowledge == Knowledge::Now;
         let mut refreshed = false;
+        // The name that others have looked for since the namespace was asked.
+        let mut found_by_others = None;
         for _ in 0..MOST_LOOKS * (path.depth() + 1) {
             match self.ask_stat(path).await? {
                 Answer::Status(status) => {
-                    if refreshed || !self.refresh(&status, force).await? {
+                    if refreshed || self.refresh(&status, force).await? == Learned::Nothing {
                         return Ok(status);
                     }
                     refreshed = true;
                 }
                 Answer::Absent(absent) => {
-                    if !self.discover(&absent, force && !refreshed).await? {
-                        return Err(not_found(path));
+                    let missing = absent.dir.join(&absent.name)?;
+                    match self.discover(&absent, force && !refreshed).await? {
+                        Learned::Something => {}
+                        Learned::ByOthers if found_by_others.as_ref() != Some(&missing) => {
+                            found_by_others = Some(missing);
+                            continue;
+                        }
+                        Learned::Nothing | Learned::ByOthers => return Err(not_found(path)),
                     }
                     // What was found now need not be looked at again.
-                    refreshed |= absent.dir.join(&absent.name).ok().as_ref() == Some(path);
+                    refreshed |= missing == *path;
                 }
                 other => return Err(unexpected("looking at a name", &other)),
             }

@@ -66,17 +66,37 @@ pub(crate) enum Turn {
     Ours(Ticket),
 }
 
+/// What came of making sure that a name is known well enough.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Learned {
+    /// It was: what the namespace said holds.
+    Nothing,
+    /// The namespace was told something: ask it again.
+    Something,
+    /// Somebody else looked, maybe after the namespace was asked: ask it once more.
+    ByOthers,
+}
+
+impl From<bool> for Learned {
+    /// Whether the namespace was told something.
+    fn from(told: bool) -> Self {
+        match told {
+            true => Self::Something,
+            false => Self::Nothing,
+        }
+    }
+}
+
 impl Client {
-    /// Makes sure that a name that exists is known well enough (R3). True when the
-    /// namespace was told something: ask it again.
-    pub(crate) async fn refresh(&self, status: &FileStatus, force: bool) -> Result<bool> {
+    /// Makes sure that a name that exists is known well enough (R3).
+    pub(crate) async fn refresh(&self, status: &FileStatus, force: bool) -> Result<Learned> {
         let (Some(mount), Some(name), Some(parent)) =
             (status.mount, status.path.name(), status.path.parent())
         else {
-            return Ok(false);
+            return Ok(Learned::Nothing);
         };
         if status.mount_point || status.persistence != Persistence::Persisted {
-            return Ok(false);
+            return Ok(Learned::Nothing);
         }
         let mounted = self.mounted(mount).await?;
         let key = if status.is_dir() {
@@ -90,28 +110,28 @@ impl Client {
             .as_ref()
             .is_some_and(|source| source.key != key)
         {
-            return Ok(false);
+            return Ok(Learned::Nothing);
         }
         let max_age = if force {
             Duration::ZERO
         } else {
             match self.max_age(&status.path).await? {
                 Some(age) => age,
-                None => return Ok(false),
+                None => return Ok(Learned::Nothing),
             }
         };
         if self.looked.within(mount, key.as_str(), max_age) {
-            return Ok(false);
+            return Ok(Learned::Nothing);
         }
         let Answer::Status(dir) = self.ask_stat(&parent).await? else {
-            return Ok(true);
+            return Ok(Learned::Something);
         };
         let target = SyncTarget {
             dir: dir.inode,
             name: Some(name.to_owned()),
         };
         let Turn::Ours(ticket) = self.turn(target, max_age).await? else {
-            return Ok(false);
+            return Ok(Learned::ByOthers);
         };
         let look = LookDir {
             path: parent,
@@ -121,15 +141,15 @@ impl Client {
             seen: ticket.seen,
             status: None,
         };
-        self.look_at(&mounted, &look, name, Some(status), ticket)
-            .await
+        let told = self.look_at(&mounted, &look, name, Some(status), ticket);
+        told.await.map(Learned::from)
     }
 
-    /// Looks for the first missing component of a path. True when it is there now: ask
-    /// the namespace again.
-    pub(crate) async fn discover(&self, absent: &Absent, force: bool) -> Result<bool> {
+    /// Looks for the first missing component of a path: something was learned when it is
+    /// there now.
+    pub(crate) async fn discover(&self, absent: &Absent, force: bool) -> Result<Learned> {
         let Some(mount) = absent.mount else {
-            return Ok(false);
+            return Ok(Learned::Nothing);
         };
         let path = absent.dir.join(&absent.name)?;
         let max_age = if force {
@@ -140,14 +160,14 @@ impl Client {
         let mounted = self.mounted(mount).await?;
         let key = mounted.file_key(&path)?;
         if self.looked.within(mount, key.as_str(), max_age) {
-            return Ok(false);
+            return Ok(Learned::Nothing);
         }
         let target = SyncTarget {
             dir: absent.dir_inode,
             name: Some(absent.name.clone()),
         };
         let Turn::Ours(ticket) = self.turn(target, max_age).await? else {
-            return Ok(false);
+            return Ok(Learned::ByOthers);
         };
         let look = LookDir {
             path: absent.dir.clone(),
@@ -157,8 +177,8 @@ impl Client {
             seen: ticket.seen,
             status: None,
         };
-        self.look_at(&mounted, &look, &absent.name, None, ticket)
-            .await
+        let told = self.look_at(&mounted, &look, &absent.name, None, ticket);
+        told.await.map(Learned::from)
     }
 
     /// Makes a name what the namespace will say after this, and proves it where that is

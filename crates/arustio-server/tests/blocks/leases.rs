@@ -109,9 +109,11 @@ async fn others_are_fed_as_bytes_arrive(bench: &Bench<'_>) {
     let lease = bench.lease(key).await;
     assert_eq!(lease.lasts, LONG);
     let waiting = async {
-        let first = bytes(bench.want(key, 0..LENGTH, LONG).await);
-        let rest = bytes(bench.want(key, first.len()..LENGTH, LONG).await);
-        [first, rest].concat()
+        let mut fed = Vec::new();
+        while fed.len() < LENGTH {
+            fed.extend(bytes(bench.want(key, fed.len()..LENGTH, LONG).await));
+        }
+        fed
     };
     let filling = async {
         for half in [0..LENGTH / 2, LENGTH / 2..LENGTH] {
