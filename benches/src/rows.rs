@@ -1,6 +1,6 @@
 //! The rows themselves.
 
-pub(crate) mod blocks;
+mod blocks;
 mod bytes;
 mod fail_over;
 mod meta;

@@ -12,7 +12,6 @@ use tokio::net::TcpStream;
 use tokio::process::Command;
 
 use crate::loader::Loader;
-use crate::rows::blocks;
 use crate::service::Service;
 
 /// The bucket that is mounted at `/data`.
@@ -177,7 +176,7 @@ impl Stage {
         let mut answer = String::new();
         socket.read_to_string(&mut answer).await?;
         let (_, body) = answer.split_once("\r\n\r\n").context("no answer")?;
-        blocks::sent(&serde_json::from_str(body)?)
+        sent(&serde_json::from_str(body)?)
     }
 
     /// Runs a command and watches its output and memory.
@@ -236,6 +235,15 @@ impl Stage {
         self.s3.stop().await?;
         self.folder.close().context("cannot remove the folder")
     }
+}
+
+/// Bytes that an S3 server has sent, as its counters say.
+fn sent(stats: &Value) -> Result<f64> {
+    let operations = stats["operations"].as_object().context("no operations")?;
+    let reads = operations
+        .iter()
+        .filter(|(name, _)| name.contains("GetObject"));
+    Ok(reads.filter_map(|(_, one)| one["bytes_out"].as_f64()).sum())
 }
 
 /// The high-water mark of a process, read until it is gone.

@@ -1,7 +1,7 @@
 //! Rows about block nodes: warm reads over sockets and by descriptors, small random ones,
 //! cold files that many want, and what a random read costs the store.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use futures::future::try_join_all;
 use serde_json::json;
 
@@ -224,13 +224,4 @@ pub(crate) async fn scattered(stage: &Stage, pace: Pace) -> Result<Vec<Line>> {
     let line = Line::stated("6", "cold random", params, median(&asked)?, "B");
     let line = line.against("bytes that were asked for", &[wanted as f64], &ratios)?;
     Ok(vec![line.bounded(0.24, 0.25)])
-}
-
-/// Bytes that an S3 server has sent, as its counters say.
-pub(crate) fn sent(stats: &serde_json::Value) -> Result<f64> {
-    let operations = stats["operations"].as_object().context("no operations")?;
-    let reads = operations
-        .iter()
-        .filter(|(name, _)| name.contains("GetObject"));
-    Ok(reads.filter_map(|(_, one)| one["bytes_out"].as_f64()).sum())
 }
