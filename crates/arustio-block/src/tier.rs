@@ -5,8 +5,8 @@
 //!   background; a partial block goes there when memory needs its space, merged with
 //!   what is on disk already. A durable write goes to disk before it returns.
 //! - What is on its way to disk is bounded in bytes. Beyond it blocks stay in memory,
-//!   or are forgotten if memory needs their space: filling a cache never waits for a
-//!   disk.
+//!   or are forgotten if memory needs their space. A write waits for the disk only when
+//!   memory has no room for it at all.
 //! - A read takes what memory has and the rest from disk, which is kept in memory.
 //! - Removing also stops what is on its way. A write that runs at the same moment may
 //!   leave its block behind; its bytes are right all the same.
