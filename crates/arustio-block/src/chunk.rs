@@ -11,8 +11,7 @@ use std::sync::LazyLock;
 
 use arustio_types::Checksum;
 
-/// Bytes in a chunk.
-pub const CHUNK: u64 = 32 << 10;
+pub use arustio_types::block::CHUNK;
 
 /// CRC32C of `bytes`, the checksum that [`crate::store::BlockWrite`] carries.
 pub fn checksum(bytes: &[u8]) -> Checksum {

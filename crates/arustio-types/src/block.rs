@@ -9,6 +9,10 @@ use std::ops::Range;
 
 use crate::content::ContentId;
 
+/// Bytes of a chunk, the unit in which a block may be partially present at a node: what
+/// readers bring and wait for begins and ends where chunks do, or with the block.
+pub const CHUNK: u64 = 32 << 10;
+
 /// A power of two between 64 KiB and 256 MiB.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BlockSize(u8);

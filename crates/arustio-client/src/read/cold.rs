@@ -18,7 +18,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arustio_types::block::slices;
+use arustio_types::block::{BlockSlice, CHUNK, slices};
 use arustio_types::{BlockKey, ErrorKind};
 use bytes::Bytes;
 use futures::future::join_all;
@@ -33,8 +33,6 @@ use crate::block::fill::{Filler, Lease};
 use crate::block::{Alone, BlockOffer, BlockWant, LeaseWord};
 use crate::error::{FsError, Result};
 
-/// Nodes keep bytes in chunks of this size, and give no leases on less.
-const CHUNK: u64 = 32 << 10;
 /// Bytes that are sent to a node at a time: what others wait for.
 const FEED: u64 = 256 << 10;
 /// How long a node waits for others before it says that it is still there.
@@ -205,8 +203,7 @@ impl Cold {
     fn blocks(&self, gap: &Range<u64>) -> VecDeque<(BlockKey, Range<u64>)> {
         let pin = &self.fetcher.pin;
         let slices = slices(pin.block_size, gap.clone(), pin.length());
-        let wanted =
-            |slice: arustio_types::block::BlockSlice| (self.fetcher.key(slice.index), slice.range);
+        let wanted = |slice: BlockSlice| (self.fetcher.key(slice.index), slice.range);
         slices.map(wanted).collect()
     }
 
