@@ -39,7 +39,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Readers of one connection that wait at a time for what others bring. They hold nothing,
 /// and a client has no more of them than readers of cold blocks.
 const WAITS: usize = 256;
-/// When to come back, for whom there is no memory now.
+/// When to come back, in milliseconds, for whom there is no memory now.
 const AGAIN: u32 = 50;
 
 /// Why a connection ends before its peer closes it.
@@ -308,7 +308,7 @@ impl<R: AsyncRead + Unpin + Send> Connection<R> {
     /// A reader that may have to wait takes none of the places of those who do not.
     fn want(&mut self, header: Header) -> Result<(), Trouble> {
         let Ok(place) = Arc::clone(&self.waits).try_acquire_owned() else {
-            return self.say(&fill::busy(&header), Bytes::new());
+            return self.say(&request::busy(&header, request::AGAIN), Bytes::new());
         };
         self.asked = true;
         let (endpoint, outbox) = (Arc::clone(&self.endpoint), Arc::clone(&self.outbox));
@@ -381,9 +381,7 @@ impl<R: AsyncRead + Unpin + Send> Connection<R> {
         // Filling a cache never waits: who comes too many is turned away.
         let Some(held) = self.endpoint.receiving.try_take(length) else {
             self.skip(header).await?;
-            let mut busy = Header::answer(header.operation, header.request, Status::Busy);
-            busy.millis = AGAIN;
-            self.say(&busy, Bytes::new())?;
+            self.say(&request::busy(header, AGAIN), Bytes::new())?;
             return Ok(Received::Nothing);
         };
         let payload = self.payload(header).await?;

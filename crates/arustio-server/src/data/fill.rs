@@ -14,11 +14,8 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use super::Endpoint;
-use super::request::{Reply, key, patience};
+use super::request::{AGAIN, Reply, busy, key, patience};
 use crate::blocks::{self, Budget, MOST_WAIT};
-
-/// When a reader that was turned away may ask again.
-const AGAIN: u32 = 1000;
 
 /// The answer to a reader who would bring what is missing. Where others bring it, it is
 /// waited for: safe to drop.
@@ -63,17 +60,10 @@ fn offered(header: &Header, offer: FillOffer, held: Vec<OwnedSemaphorePermit>) -
         }
         (None, Some(why @ Refusal::Stale)) => Some(words(Status::Stale, why)),
         (None, Some(why @ Refusal::Uncacheable)) => Some(words(Status::Rejected, why)),
-        (None, Some(Refusal::Busy)) => Some((busy(header), Bytes::new())),
+        (None, Some(Refusal::Busy)) => Some((busy(header, AGAIN), Bytes::new())),
         (None, None) => None,
     };
     Reply::parts(header, offer.parts, held).and(last)
-}
-
-/// The answer to somebody for whom there is no room.
-pub(super) fn busy(header: &Header) -> Header {
-    let mut busy = Header::answer(header.operation, header.request, Status::Busy);
-    busy.millis = AGAIN;
-    busy
 }
 
 /// The answer to bytes that were brought.

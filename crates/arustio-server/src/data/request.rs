@@ -21,8 +21,8 @@ use crate::blocks;
 /// Longest time that a request is worked on, whatever its client says.
 const MOST_PATIENCE: Duration = Duration::from_secs(60);
 
-/// When to come back, for whom there is no descriptor now.
-const AGAIN: u32 = 1000;
+/// When to come back, in milliseconds, for whom there is no descriptor or no place now.
+pub(super) const AGAIN: u32 = 1000;
 
 /// The frames that answer a request.
 #[derive(Debug)]
@@ -144,6 +144,14 @@ impl Reply {
     }
 }
 
+/// The answer to somebody for whom there is no room, who may come again after so many
+/// milliseconds.
+pub(super) fn busy(asked: &Header, again: u32) -> Header {
+    let mut busy = Header::answer(asked.operation, asked.request, Status::Busy);
+    busy.millis = again;
+    busy
+}
+
 /// How long a request may take.
 pub(super) fn patience(header: &Header) -> Duration {
     match header.millis {
@@ -187,11 +195,7 @@ pub(super) async fn pass(
     header: &Header,
 ) -> Result<Reply, Failure> {
     let key = key(header)?;
-    let busy = || {
-        let mut busy = Header::answer(Operation::Pass, header.request, Status::Busy);
-        busy.millis = AGAIN;
-        Ok(Reply::one(busy, Bytes::new()))
-    };
+    let busy = || Ok(Reply::one(busy(header, AGAIN), Bytes::new()));
     let miss = || Ok(Reply::status(header, Status::Miss));
     let Some(place) = holds.place() else {
         return busy();
