@@ -20,7 +20,7 @@ use crate::store::{BlockWrite, Part, Parts, Presence, Rejection, WriteHint};
 
 /// The longest part: a reader can use the first bytes while it receives the next, and what
 /// it receives into is still in its processor's cache.
-const PART: u64 = 16 * chunk::CHUNK;
+const PART: u64 = 32 * chunk::CHUNK;
 
 /// Consecutive chunks.
 #[derive(Debug, Clone)]

@@ -156,6 +156,7 @@ fn welcome(
                 let write = WriteHalf::Tcp(write);
                 let peer = Peer {
                     name: peer.to_string(),
+                    is_here: peer.ip().is_loopback(),
                     holds: None,
                 };
                 connection::serve(endpoint, read, write, peer, stop).await;
@@ -174,6 +175,8 @@ fn welcome(
 /// Who is at the other end.
 struct Peer {
     name: String,
+    /// On this host.
+    is_here: bool,
     /// What is kept for it; `None` for one that gets no descriptors.
     holds: Option<Arc<Holds>>,
 }
@@ -187,6 +190,7 @@ impl Peer {
         let user = uid.map_or_else(|| "unknown".to_owned(), |uid| uid.to_string());
         Self {
             name: format!("this host, user {user}"),
+            is_here: true,
             holds: may.then(|| Arc::new(Holds::new(config.passes_per_connection))),
         }
     }

@@ -64,7 +64,11 @@ pub(super) async fn serve<R: AsyncRead + Unpin + Send>(
     peer: Peer,
     stop: CancellationToken,
 ) {
-    let outbox = Arc::new(Outbox::new(write));
+    let outbox = Outbox::new(write);
+    let outbox = Arc::new(match peer.is_here {
+        true => outbox.copying(),
+        false => outbox,
+    });
     let (sending, stall) = (Arc::clone(&outbox), endpoint.config.stall_timeout);
     let _sender = AbortOnDropHandle::new(tokio::spawn(async move { sending.run(stall).await }));
     let holder = endpoint.holders.fetch_add(1, Ordering::Relaxed) + 1;
