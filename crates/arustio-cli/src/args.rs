@@ -134,6 +134,8 @@ pub enum FsCommand {
         /// The file
         path: OsString,
     },
+    /// Bring files or trees into the block nodes, and wait until they are there
+    Load(LoadArgs),
     /// Forget what is cached of files or trees; the files stay
     Free {
         /// Files, directories or mount points
@@ -237,7 +239,7 @@ pub enum FsCommand {
         #[arg(required = true)]
         paths: Vec<OsString>,
     },
-    /// Bytes and files below a path
+    /// Bytes below a path, and how many of them are cached: SIZE, CACHED (%), PATH
     #[command(disable_help_flag = true)]
     Du {
         /// Only the total of each argument
@@ -246,6 +248,9 @@ pub enum FsCommand {
         /// Sizes for people
         #[arg(short = 'h', long)]
         human: bool,
+        /// Do not ask block nodes: sizes only, without listing what is below
+        #[arg(long)]
+        no_cached: bool,
         /// Take what the nearest metadata server knows; it may be old, and the UFS is not asked
         #[arg(long)]
         stale_ok: bool,
@@ -364,6 +369,31 @@ pub struct UpdateMountArgs {
     pub path: OsString,
     /// The same UFS under another URI
     pub uri: Option<String>,
+}
+
+/// `arustio fs load`
+#[derive(Debug, Args)]
+pub struct LoadArgs {
+    /// Give each block to so many nodes, or to all if there are fewer; those who read look for
+    /// more than one only if their read.replicas says so, or the first one fails
+    /// [default: as configured, 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=8))]
+    pub replicas: Option<u8>,
+    /// Ask all nodes at the end what they hold, and fail with NoSpace (exit code 8) unless it
+    /// is everything. The command does the work itself and always waits for it; without this
+    /// it succeeds when each byte was taken, also if later ones have pushed it out again
+    #[arg(long)]
+    pub wait: bool,
+    /// Read back what is cached and compare it with its checksums, and the version of each file
+    /// with the store; what is missing or damaged is loaded once more
+    #[arg(long)]
+    pub verify: bool,
+    /// Read at most so much a second from the UFS, such as 100MiB
+    #[arg(long, value_name = "SIZE")]
+    pub bandwidth: Option<String>,
+    /// Files, directories or mount points
+    #[arg(required = true)]
+    pub paths: Vec<OsString>,
 }
 
 /// `arustio fs ls`

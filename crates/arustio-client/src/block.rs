@@ -53,6 +53,16 @@ pub trait BlockClient: Send + Sync + fmt::Debug {
         deadline: Duration,
     ) -> Result<Vec<BlockPart>, BlockError>;
 
+    /// The same, and every byte is compared with its checksum, whatever way it comes.
+    async fn read_checked(
+        &self,
+        node: &NodeInfo,
+        request: BlockRead,
+        deadline: Duration,
+    ) -> Result<Vec<BlockPart>, BlockError> {
+        self.read(node, request, deadline).await
+    }
+
     /// Gives bytes of a block to a node.
     async fn write(
         &self,
@@ -61,7 +71,7 @@ pub trait BlockClient: Send + Sync + fmt::Debug {
         deadline: Duration,
     ) -> Result<BlockStored, BlockError>;
 
-    /// Bytes that a node has of each of these contents.
+    /// Bytes that a node has of each of these runs of blocks.
     async fn cached(
         &self,
         node: &NodeInfo,
@@ -152,13 +162,15 @@ impl fmt::Debug for BlockLoan {
     }
 }
 
-/// The blocks of one content, all from the first.
+/// Blocks of one content that follow one another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BlockExtent {
     /// Which content.
     pub content: ContentId,
     /// Into which blocks it is cut.
     pub size: BlockSize,
+    /// The first of them.
+    pub first: u64,
     /// How many of them.
     pub blocks: u64,
 }

@@ -18,12 +18,13 @@ use crate::client::Client;
 use crate::error::Result;
 use crate::fs::{
     CreateOptions, DeleteOptions, DeleteSummary, FileReader, FileSystem, FileWriter, FreeSummary,
-    ListOptions, MkdirOptions, MountCheck, MountOutcome, MountRequest, OpenOptions, PathConfView,
-    PendingItem, RenameOptions, StatOptions, SyncFinding, SyncOptions, SyncSummary, UnmountSummary,
-    Usage, UsageOptions,
+    ListOptions, LoadEvent, LoadOptions, MkdirOptions, MountCheck, MountOutcome, MountRequest,
+    OpenOptions, PathConfView, PendingItem, RenameOptions, StatOptions, SyncFinding, SyncOptions,
+    SyncSummary, UnmountSummary, Usage, UsageOptions,
 };
 use crate::job::pending::{PendingReport, PendingRounds};
 use crate::names::Knowledge;
+use crate::read::load;
 
 /// A client of an Arustio cluster. Cheap to clone; all clones are one client.
 #[derive(Debug, Clone)]
@@ -181,6 +182,14 @@ impl FileSystem for ArustioFileSystem {
     async fn location(&self, path: &FsPath) -> Result<FileLocation> {
         let found = self.0.location(path).await;
         found.map_err(|error| error.at(path).during("find the blocks of"))
+    }
+
+    fn load(
+        &self,
+        paths: Vec<FsPath>,
+        options: LoadOptions,
+    ) -> BoxStream<'static, Result<LoadEvent>> {
+        load::load(Arc::clone(&self.0), paths, options)
     }
 
     async fn free(&self, path: &FsPath) -> Result<FreeSummary> {

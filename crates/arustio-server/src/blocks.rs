@@ -118,7 +118,7 @@ pub(crate) async fn present(
     let mut present = Vec::with_capacity(extents.len());
     for (first, blocks) in extents {
         let mut bytes = 0;
-        for index in 0..*blocks {
+        for index in first.index..first.index.saturating_add(*blocks) {
             let found = store.contains(BlockKey { index, ..*first }).await;
             let found = found.map_err(|error| Failure::of(&error))?;
             bytes += found.map_or(0, |there| there.present);

@@ -297,6 +297,7 @@ async fn blocks_are_stored_read_and_forgotten() {
         content: Some(content.into()),
         size_log2: BlockSize::DEFAULT.log2().into(),
         blocks,
+        first: 0,
     };
     let asked = block::CachedRequest {
         extents: vec![extent(9, 3), extent(10, 1)],

@@ -127,13 +127,15 @@ impl Hello {
     }
 }
 
-/// The blocks of one content, all from the first.
+/// Blocks of one content that follow one another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Extent {
     /// Which content.
     pub content: ContentId,
     /// Into which blocks it is cut.
     pub size: BlockSize,
+    /// The first of them; below 2^56, where no content ends.
+    pub first: u64,
     /// How many of them.
     pub blocks: u64,
 }
@@ -144,7 +146,9 @@ pub fn encode_extents(extents: &[Extent]) -> Vec<u8> {
     for extent in extents {
         bytes.extend(extent.content.get().to_le_bytes());
         bytes.extend(extent.blocks.to_le_bytes());
-        bytes.extend([extent.size.log2(), 0, 0, 0, 0, 0, 0, 0]);
+        // The low byte is the size, the others say where to begin.
+        let place = extent.first << 8 | u64::from(extent.size.log2());
+        bytes.extend(place.to_le_bytes());
     }
     bytes
 }
@@ -158,10 +162,11 @@ pub fn decode_extents(bytes: &[u8]) -> Result<Vec<Extent>, FrameError> {
     let extent = |mut raw: &[u8]| {
         let content = u128::from_le_bytes(take(&mut raw)?);
         let blocks = u64::from_le_bytes(take(&mut raw)?);
-        let [log2, ..]: [u8; 8] = take(&mut raw)?;
+        let place = u64::from_le_bytes(take(&mut raw)?);
         Some(Extent {
             content: ContentId::new(content),
-            size: BlockSize::from_log2(log2)?,
+            size: BlockSize::from_log2(place.to_le_bytes()[0])?,
+            first: place >> 8,
             blocks,
         })
     };

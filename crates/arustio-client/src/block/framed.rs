@@ -514,6 +514,7 @@ fn extent(extent: &BlockExtent) -> body::Extent {
     body::Extent {
         content: extent.content,
         size: extent.size,
+        first: extent.first,
         blocks: extent.blocks,
     }
 }

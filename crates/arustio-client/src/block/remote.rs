@@ -144,6 +144,7 @@ fn extent(extent: &BlockExtent) -> wire::Extent {
         content: Some(extent.content.get().into()),
         size_log2: extent.size.log2().into(),
         blocks: extent.blocks,
+        first: extent.first,
     }
 }
 

@@ -298,7 +298,7 @@ pub(super) async fn stat(
         let key = BlockKey {
             content: extent.content,
             size: extent.size,
-            index: 0,
+            index: extent.first,
         };
         (key, extent.blocks)
     };

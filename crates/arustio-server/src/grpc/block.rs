@@ -133,7 +133,7 @@ impl Blocks {
             let first = wire::BlockKey {
                 content: extent.content,
                 size_log2: extent.size_log2,
-                index: 0,
+                index: extent.first,
             };
             let first: BlockKey = given(Some(first), "the content")?;
             Ok((first, extent.blocks))

@@ -159,6 +159,7 @@ async fn read_by(fs: &ArustioFileSystem, path: &str, expected: &Bytes) -> ReadSt
 async fn cached(fs: &ArustioFileSystem, path: &str, node: &BlockNode) -> u64 {
     let status = fs.stat(&p(path), StatOptions::default()).await.unwrap();
     let extents = [BlockExtent {
+        first: 0,
         content: status.content_id().unwrap(),
         size: status.block_size,
         blocks: BLOCKS,
