@@ -516,7 +516,8 @@ pub enum NodeCommand {
 /// `arustio admin report ...`
 #[derive(Debug, Subcommand)]
 pub enum ReportCommand {
-    /// Size and use of the cache, by node and tier
+    /// Size and use of the cache, by node and tier, and the share of reads that found all
+    /// they asked for since the node was started
     Capacity,
 }
 

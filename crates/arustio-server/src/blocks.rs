@@ -48,15 +48,22 @@ impl Identity {
     }
 }
 
-/// How full the tiers are.
+/// How full the tiers are, and how often they had what was asked for.
 pub(crate) fn usage(store: &dyn BlockStore) -> Vec<TierUsage> {
-    let tier = |tier: arustio_block::TierUsage| TierUsage {
-        name: tier.tier.name().to_owned(),
-        used: tier.used,
-        capacity: tier.capacity,
-        blocks: tier.blocks,
-        pinned: tier.pinned,
-        writable: tier.writable,
+    let counted = store.metrics();
+    let tier = |tier: arustio_block::TierUsage| {
+        let counted = counted.iter().find(|counted| counted.tier == tier.tier);
+        TierUsage {
+            name: tier.tier.name().to_owned(),
+            used: tier.used,
+            capacity: tier.capacity,
+            blocks: tier.blocks,
+            pinned: tier.pinned,
+            writable: tier.writable,
+            hits: counted.map_or(0, |counted| counted.hits),
+            partial_hits: counted.map_or(0, |counted| counted.partial_hits),
+            misses: counted.map_or(0, |counted| counted.misses),
+        }
     };
     store.usage().into_iter().map(tier).collect()
 }

@@ -219,8 +219,16 @@ pub(crate) async fn free(
             out.object(&json!({
                 "path": path.as_str(),
                 "files": freed.files,
+                "bytes": freed.bytes,
                 "unreachable_nodes": freed.unreachable,
             }))?;
+        } else {
+            let name = printable(path.as_str());
+            out.line(&format!(
+                "{name}: {} of {} files are freed",
+                output::size(freed.bytes, true),
+                freed.files
+            ))?;
         }
     }
     Ok(0)

@@ -269,6 +269,8 @@ pub struct Usage {
 pub struct FreeSummary {
     /// Files whose blocks were dropped.
     pub files: u64,
+    /// Bytes of them that nodes held just before, as far as they said so.
+    pub bytes: u64,
     /// Block nodes that could not be asked.
     pub unreachable: u64,
 }

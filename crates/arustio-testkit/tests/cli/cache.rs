@@ -1,0 +1,135 @@
+//! What people see of the cache: what `load`, `du`, `free` and `bench` print, and how they end.
+
+use std::time::Duration;
+
+use arustio_testkit::s3::{FaultAction, FaultRule, Operation};
+use serde_json::Value;
+use tokio::time::timeout;
+
+use super::house::{BUCKET, Done, House, signal};
+
+const MIB: usize = 1 << 20;
+
+/// Three files that nobody has read: 1, 2 and 5 MiB.
+async fn cold() -> House {
+    let house = House::mounted().await;
+    for (name, size) in [("a", MIB), ("d/b", 2 * MIB), ("d/c", 5 * MIB)] {
+        house.s3.backdoor().put(BUCKET, name, vec![1; size]);
+    }
+    house
+}
+
+async fn fs(house: &House, arguments: &[&str]) -> Done {
+    let mut all = vec!["fs"];
+    all.extend(arguments);
+    house.run(&all).await
+}
+
+fn objects(text: &str) -> Vec<Value> {
+    let parse = |line| serde_json::from_str(line).unwrap();
+    text.lines().map(parse).collect()
+}
+
+#[tokio::test]
+async fn a_tree_is_loaded_and_seen_to_be_there() {
+    let house = cold().await;
+    let used = fs(&house, &["du", "-h", "/data"]).await.ok();
+    assert_eq!(
+        used,
+        "1 MiB\t0 B (0%)\t/data/a\n7 MiB\t0 B (0%)\t/data/d\n8 MiB\t0 B (0%)\t/data\n"
+    );
+    let loaded = fs(&house, &["load", "--wait", "--verify", "/data"]).await;
+    assert_eq!(loaded.err, "", "no bar without a terminal");
+    let said = loaded.ok();
+    assert_eq!(
+        said,
+        "3 files, 8 MiB: 0 B from cache, 8 MiB from UFS in 6 requests, 0 failed\n"
+    );
+    let used = fs(&house, &["--json", "du", "-s", "/data"]).await.ok();
+    let used = objects(&used);
+    assert_eq!(used[0]["cached_bytes"], 8 * MIB);
+    let sizes = fs(&house, &["du", "-s", "--no-cached", "/data"]).await;
+    assert_eq!(sizes.ok(), format!("{}\t/data\n", 8 * MIB));
+
+    let again = fs(&house, &["--json", "load", "/data/a", "/data/d"]).await;
+    let told = objects(&again.ok());
+    assert_eq!(told.len(), 4, "each file and the whole: {told:?}");
+    for file in &told[..3] {
+        assert_eq!(file["cache_bytes"], file["size"], "{file}");
+        assert_eq!(file["error"], Value::Null);
+    }
+    assert_eq!(told[3]["files"], 3);
+    assert_eq!(told[3]["ufs_requests"], 0);
+    assert_eq!(told[3]["cached_bytes"], 8 * MIB);
+
+    let freed = fs(&house, &["free", "/data/d"]).await.ok();
+    assert_eq!(freed, "/data/d: 7 MiB of 2 files are freed\n");
+    let used = fs(&house, &["du", "-s", "/data/d"]).await.ok();
+    assert_eq!(used, format!("{}\t0 (0%)\t/data/d\n", 7 * MIB));
+}
+
+#[tokio::test]
+async fn files_that_cannot_be_loaded_are_named_and_the_others_are_there() {
+    let house = cold().await;
+    fs(&house, &["ls", "-R", "/data"]).await.ok();
+    house.s3.backdoor().put(BUCKET, "d/b", vec![2; 2 * MIB]);
+    let done = fs(&house, &["load", "/data"]).await;
+    assert!(
+        done.err.contains("\nerror[Stale]: 1 of 3 files"),
+        "{done:?}"
+    );
+    let named = done.err.lines().next().unwrap();
+    assert!(named.starts_with("Stale: /data/d/b: "), "{done:?}");
+    assert_eq!(done.code, 6);
+    let summary = done.out.lines().next().unwrap();
+    assert!(summary.ends_with(", 1 failed"), "{done:?}");
+    let rest = format!("{} of {} bytes are cached now", 6 * MIB, 8 * MIB);
+    assert!(done.out.contains(&rest), "{done:?}");
+}
+
+#[tokio::test]
+async fn what_makes_no_sense_is_refused_and_nothing_is_nothing() {
+    let house = cold().await;
+    let missing = fs(&house, &["load", "/data/a", "/data/none"]).await;
+    missing.fails("NotFound", 3, &["/data/none"]);
+    let never = fs(&house, &["load", "--bandwidth", "0", "/data"]).await;
+    never.fails("InvalidArgument", 2, &["--bandwidth 0"]);
+    let many = fs(&house, &["load", "--replicas", "9", "/data"]).await;
+    assert_eq!(many.code, 2);
+    fs(&house, &["mkdir", "/data/empty"]).await.ok();
+    let empty = fs(&house, &["load", "/data/empty"]).await;
+    assert!(empty.err.starts_with("nothing to load: "), "{empty:?}");
+    assert!(empty.ok().starts_with("0 files, 0 B: "));
+    let two = fs(&house, &["load", "--replicas", "2", "/data/a"]).await;
+    assert!(two.err.contains("1 of 2 replicas"), "{two:?}");
+    two.ok();
+    house.run(&["admin", "node", "drain", "1"]).await.ok();
+    let nowhere = fs(&house, &["load", "/data"]).await;
+    nowhere.fails("Unavailable", 7, &["nothing to load to", "admin node list"]);
+}
+
+#[tokio::test]
+async fn ctrl_c_ends_a_load_and_what_was_loaded_stays() {
+    let house = cold().await;
+    fs(&house, &["ls", "-R", "/data"]).await.ok();
+    let slowly = FaultAction::Delay(Duration::from_secs(30));
+    let slow = FaultRule::new(slowly)
+        .on(Operation::GetObject)
+        .key_prefix("d/c");
+    let rule = house.s3.faults().add(slow);
+    let mut child = house.spawn(&["fs", "load", "/data"]);
+    super::house::eventually(async || {
+        let used = fs(&house, &["--json", "du", "-s", "/data"]).await.ok();
+        match objects(&used)[0]["cached_bytes"] == 3 * MIB {
+            true => Ok(()),
+            false => Err(used),
+        }
+    })
+    .await;
+    signal(&child, rustix::process::Signal::INT);
+    let ended = timeout(Duration::from_secs(20), child.wait()).await;
+    assert_eq!(ended.unwrap().unwrap().code(), Some(130));
+    house.s3.faults().remove(rule);
+    let rest = fs(&house, &["load", "--wait", "/data"]).await.ok();
+    assert!(rest.contains("3 MiB from cache, 5 MiB from UFS"), "{rest}");
+}
