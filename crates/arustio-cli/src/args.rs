@@ -57,8 +57,11 @@ pub enum Command {
         #[command(subcommand)]
         verb: AdminCommand,
     },
-    /// Measure: read, write, metadata operations
+    /// Measure: read, write, metadata operations, a mix; beside what this machine can do
     Bench {
+        /// Leave out the limit, which takes a second
+        #[arg(long, global = true)]
+        no_limit: bool,
         /// The workload.
         #[command(subcommand)]
         workload: BenchCommand,
@@ -609,6 +612,13 @@ pub enum BenchCommand {
         /// Leave the block nodes out of it
         #[arg(long)]
         no_cache: bool,
+        /// Take what block nodes have, and give them nothing
+        #[arg(long, conflicts_with = "no_cache")]
+        no_fill: bool,
+        /// Free the file before each pass, so that the UFS is read; as many passes as --total
+        /// holds the file
+        #[arg(long, conflicts_with = "no_cache")]
+        cold: bool,
         /// How bytes of block nodes travel: framed or grpc [default: as configured, framed]
         #[arg(long, value_enum, value_name = "TRANSPORT")]
         transport: Option<Wire>,
@@ -663,6 +673,52 @@ pub enum BenchCommand {
         #[arg(long)]
         count: Option<u64>,
         /// Leave what was made; otherwise it is removed, in the background as well
+        #[arg(long)]
+        keep: bool,
+        /// A directory that may be written
+        path: OsString,
+    },
+    /// Read every file below a directory, whole and in random order, again and again
+    Epoch {
+        /// Readers at once, each with one file open
+        #[arg(long, default_value_t = 8)]
+        streams: usize,
+        /// How often; each epoch is a line
+        #[arg(long, default_value_t = 2)]
+        epochs: u32,
+        /// Read through sockets only
+        #[arg(long)]
+        no_local: bool,
+        /// The directory
+        path: OsString,
+    },
+    /// Reads, writes and stats of small files in a tree, by weight
+    Mix {
+        /// Weight of reading a file whole
+        #[arg(long, default_value_t = 80)]
+        read: u32,
+        /// Weight of writing one, new or again
+        #[arg(long, default_value_t = 15)]
+        write: u32,
+        /// Weight of asking for one's status
+        #[arg(long, default_value_t = 5)]
+        stat: u32,
+        /// Bytes of each file
+        #[arg(long, default_value = "100KiB")]
+        size: String,
+        /// Files that are read, made first
+        #[arg(long, default_value_t = 100)]
+        files: usize,
+        /// Loops at once, each with one operation under way
+        #[arg(long, default_value_t = 8)]
+        streams: usize,
+        /// For so long
+        #[arg(long, default_value = "5s")]
+        duration: String,
+        /// THROUGH or CACHE_THROUGH
+        #[arg(long, default_value = "CACHE_THROUGH")]
+        write_type: String,
+        /// Leave what was made
         #[arg(long)]
         keep: bool,
         /// A directory that may be written

@@ -4,11 +4,18 @@
 //! and the CPU time of this process, since client and servers often share a machine.
 //! With `--json` one object per line: `workload`, `params`, `rate`, `unit`, `p50_us`,
 //! `p99_us`, `p999_us`, `seconds`, `cpu_s`, `peak_rss`; `cpu_us_per_op` where operations
-//! are counted, of what was measured without what was made ready for it. Fields are
-//! added, never renamed.
+//! are counted, of what was measured without what was made ready for it; `limit`, with
+//! `name`, `rate` and `ratio`, unless it is left out. Fields are added, never renamed.
+//!
+//! The limit is what this machine does without us, measured for a second right after the
+//! workload: honest where servers and store are on this machine, and no more than a scale
+//! where they are not, since the network in between is not measured.
 
 mod data;
+mod epoch;
+mod limit;
 mod meta;
+mod mix;
 
 use std::time::{Duration, Instant};
 
@@ -17,10 +24,12 @@ use arustio_types::unit::parse_duration;
 use arustio_types::{ByteSize, ErrorKind};
 use serde_json::{Value, json};
 
+use self::limit::{Beside, Limit};
 use crate::args::{BenchCommand, Global, Wire};
 use crate::connect::Connection;
 use crate::local::fs_path;
 use crate::output::Output;
+use crate::process::Cost;
 
 /// One measurement.
 #[derive(Debug)]
@@ -35,6 +44,8 @@ struct Measured {
     cpu: Option<Duration>,
     /// Of single requests, in microseconds.
     latencies: Vec<u32>,
+    /// What it is held against.
+    beside: Beside,
 }
 
 impl Measured {
@@ -55,9 +66,8 @@ impl Measured {
         self.latencies.get(at.min(last)).copied()
     }
 
-    fn show(mut self, out: &mut Output) -> Result<(), FsError> {
+    fn show(mut self, out: &mut Output, cost: &Cost, limit: Option<&Limit>) -> Result<(), FsError> {
         self.latencies.sort_unstable();
-        let cost = crate::process::cost();
         if out.is_json() {
             return out.object(&json!({
                 "workload": self.workload,
@@ -71,6 +81,7 @@ impl Measured {
                 "cpu_s": cost.cpu.as_secs_f64(),
                 "cpu_us_per_op": self.cpu_micros(),
                 "peak_rss": cost.peak_rss,
+                "limit": limit.map(|limit| limit.json(self.rate())),
             }));
         }
         let rate = match self.unit {
@@ -93,16 +104,38 @@ impl Measured {
             self.elapsed.as_secs_f64(),
             cost.cpu.as_secs_f64(),
             ByteSize(cost.peak_rss).human()
-        ))
+        ))?;
+        match limit {
+            Some(limit) => out.line(&limit.text(self.rate())),
+            None => Ok(()),
+        }
     }
 }
 
-/// Runs a workload and shows what came of it.
+/// Runs a workload and shows what came of it, beside its limit.
 pub(crate) async fn run(
     connection: &Connection,
     global: &Global,
     workload: BenchCommand,
+    limit: bool,
 ) -> Result<u8, FsError> {
+    let all = measure(connection, workload).await?;
+    let mut out = Output::new(global.json);
+    // What the limit costs is not ours.
+    let cost = crate::process::cost();
+    let mut limits = limit::Limits::new(limit);
+    for measured in all {
+        let limit = limits.beside(measured.beside).await?;
+        measured.show(&mut out, &cost, limit.as_ref())?;
+    }
+    out.flush()?;
+    Ok(0)
+}
+
+async fn measure(
+    connection: &Connection,
+    workload: BenchCommand,
+) -> Result<Vec<Measured>, FsError> {
     let measured = match workload {
         BenchCommand::Read {
             request,
@@ -110,6 +143,8 @@ pub(crate) async fn run(
             random,
             read_at,
             no_cache,
+            no_fill,
+            cold,
             transport,
             local,
             no_local,
@@ -127,6 +162,8 @@ pub(crate) async fn run(
                 },
                 total: total.as_deref().map(size).transpose()?,
                 cache: !no_cache,
+                fill: !no_fill,
+                cold,
                 transport: transport.map(wire),
                 local: match (local, no_local || transport.is_some()) {
                     (true, _) => Some(true),
@@ -176,11 +213,46 @@ pub(crate) async fn run(
             };
             meta::run(connection, plan).await?
         }
+        BenchCommand::Epoch {
+            streams,
+            epochs,
+            no_local,
+            path,
+        } => {
+            let plan = epoch::Plan {
+                directory: fs_path(&path)?,
+                streams: at_least_one(streams, "streams")?,
+                epochs,
+                local: !no_local,
+            };
+            return epoch::run(connection, plan).await;
+        }
+        BenchCommand::Mix {
+            read,
+            write,
+            stat,
+            size: bytes,
+            files,
+            streams,
+            duration,
+            write_type,
+            keep,
+            path,
+        } => {
+            let plan = mix::Plan {
+                weights: [read, write, stat],
+                bytes: size(&bytes)?,
+                files: at_least_one(files, "files")?,
+                streams: at_least_one(streams, "streams")?,
+                duration: parse_duration(&duration).map_err(invalid)?,
+                write_type: write_type.parse().map_err(invalid)?,
+                keep,
+                directory: fs_path(&path)?,
+            };
+            return mix::run(connection, plan).await;
+        }
     };
-    let mut out = Output::new(global.json);
-    measured.show(&mut out)?;
-    out.flush()?;
-    Ok(0)
+    Ok(vec![measured])
 }
 
 fn wire(wire: Wire) -> Transport {
@@ -225,6 +297,7 @@ mod tests {
             elapsed: Duration::from_secs(2),
             cpu: Some(Duration::from_millis(1)),
             latencies: (1..=100).collect(),
+            beside: Beside::PingPong { streams: 1 },
         };
         assert_eq!(measured.quantile(0.0), Some(1));
         assert_eq!(measured.quantile(1.0), Some(100));

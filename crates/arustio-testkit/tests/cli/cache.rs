@@ -133,3 +133,91 @@ async fn ctrl_c_ends_a_load_and_what_was_loaded_stays() {
     let rest = fs(&house, &["load", "--wait", "/data"]).await.ok();
     assert!(rest.contains("3 MiB from cache, 5 MiB from UFS"), "{rest}");
 }
+
+async fn bench(house: &House, arguments: &[&str]) -> Vec<Value> {
+    let mut all = vec!["--json", "bench"];
+    all.extend(arguments);
+    objects(&house.run(&all).await.ok())
+}
+
+#[tokio::test]
+async fn cold_passes_read_the_store_each_time_and_no_fill_leaves_the_nodes_alone() {
+    let house = cold().await;
+    let total = (10 * MIB).to_string();
+    let read = ["read", "--no-limit", "--no-fill", "/data/d/c"];
+    for _ in 0..2 {
+        let said = bench(&house, &read).await;
+        assert_eq!(said[0]["params"]["ufs_bytes"], 5 * MIB, "{said:?}");
+        assert_eq!(said[0]["limit"], Value::Null);
+    }
+    fs(&house, &["load", "/data/d/c"]).await.ok();
+    let said = bench(&house, &read).await;
+    assert_eq!(said[0]["params"]["cache_bytes"], 5 * MIB, "{said:?}");
+    let twice = [
+        "read",
+        "--no-limit",
+        "--cold",
+        "--total",
+        &total,
+        "/data/d/c",
+    ];
+    let said = bench(&house, &twice).await;
+    assert_eq!(said[0]["params"]["ufs_bytes"], 10 * MIB, "{said:?}");
+    let both = ["bench", "read", "--no-cache", "--cold", "/data/d/c"];
+    assert_eq!(house.run(&both).await.code, 2);
+}
+
+#[tokio::test]
+async fn every_measurement_stands_beside_its_limit() {
+    let house = cold().await;
+    fs(&house, &["load", "--wait", "/data"]).await.ok();
+    let read = house.run(&["bench", "read", "/data/d/c"]).await.ok();
+    assert!(
+        read.contains("\nlimit: memory copy by one thread "),
+        "{read}"
+    );
+    let socket = bench(&house, &["read", "--no-local", "/data/d/c"]).await;
+    let limit = &socket[0]["limit"];
+    assert_eq!(limit["name"], "loopback TCP on this machine");
+    assert!(limit["rate"].as_f64().unwrap() > 0.0 && limit["ratio"].is_number());
+
+    let epochs = bench(&house, &["epoch", "--streams", "2", "/data"]).await;
+    assert_eq!(epochs.len(), 2);
+    assert_eq!(epochs[1]["params"]["files"], 3);
+    assert_eq!(epochs[1]["params"]["cache_bytes"], 8 * MIB);
+
+    let mix = [
+        "mix",
+        "--duration",
+        "500ms",
+        "--files",
+        "5",
+        "--size",
+        "10KiB",
+        "/data",
+    ];
+    let kinds = bench(&house, &mix).await;
+    let names: Vec<_> = kinds
+        .iter()
+        .map(|kind| kind["workload"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, ["mix read", "mix write", "mix stat"]);
+    for kind in &kinds {
+        assert!(
+            kind["p99_us"].is_number() && kind["rate"].as_f64() > Some(0.0),
+            "{kind}"
+        );
+    }
+    let listed = fs(&house, &["ls", "/data"]).await.ok();
+    assert!(
+        !listed.contains("bench-"),
+        "what was made is gone: {listed}"
+    );
+    let nothing = [
+        "bench", "mix", "--read", "0", "--write", "0", "--stat", "0", "/data",
+    ];
+    house
+        .run(&nothing)
+        .await
+        .fails("InvalidArgument", 2, &["--read"]);
+}
