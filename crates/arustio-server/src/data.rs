@@ -43,7 +43,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::blocks::{Budget, Identity};
 use crate::config::FramesConfig;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Traffic, Way};
 pub(crate) use pass::Lending;
 use pass::{Holds, may_have};
 use socket::Socket;
@@ -154,11 +154,12 @@ fn welcome(
                 let peer = Peer {
                     name: peer.to_string(),
                     holds: None,
+                    traffic: endpoint.metrics.traffic(Way::Tcp),
                 };
                 connection::serve(endpoint, read, write, peer, stop).await;
             }
             Stream::Unix(stream) => {
-                let peer = Peer::neighbour(&stream, &endpoint.config);
+                let peer = Peer::neighbour(&stream, &endpoint);
                 let (read, write) = stream.into_split();
                 let write = WriteHalf::Unix(write);
                 connection::serve(endpoint, read, write, peer, stop).await;
@@ -173,11 +174,14 @@ struct Peer {
     name: String,
     /// What is kept for it; `None` for one that gets no descriptors.
     holds: Option<Arc<Holds>>,
+    /// Counts what goes to it and comes from it.
+    traffic: Traffic,
 }
 
 impl Peer {
     /// Somebody on this host, whose user the system tells.
-    fn neighbour(stream: &UnixStream, config: &FramesConfig) -> Self {
+    fn neighbour(stream: &UnixStream, endpoint: &Endpoint) -> Self {
+        let config = &endpoint.config;
         let uid = stream.peer_cred().ok().map(|peer| peer.uid());
         let own = rustix::process::geteuid().as_raw();
         let may = may_have(config.pass, uid, own);
@@ -185,6 +189,7 @@ impl Peer {
         Self {
             name: format!("this host, user {user}"),
             holds: may.then(|| Arc::new(Holds::new(config.passes_per_connection))),
+            traffic: endpoint.metrics.traffic(Way::Unix),
         }
     }
 }

@@ -39,6 +39,15 @@ pub(super) struct Share {
 }
 
 impl Lending {
+    /// Bytes that are lent of each tier.
+    pub(crate) fn lent(&self) -> [(Tier, u64); 2] {
+        let of = |lent: &AtomicU64| lent.load(Ordering::Relaxed);
+        [
+            (Tier::Memory, of(&self.memory)),
+            (Tier::Disk, of(&self.disk)),
+        ]
+    }
+
     /// Counts bytes of a tier; `None` if they would be more than half of it.
     pub(super) fn take(&self, tier: Tier, bytes: u64, capacity: u64) -> Option<Share> {
         let lent = match tier {
