@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use arustio_testkit::s3::{FaultAction, FaultRule, Operation};
 use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::house::{BUCKET, Done, House, signal};
@@ -220,4 +222,47 @@ async fn every_measurement_stands_beside_its_limit() {
         .run(&nothing)
         .await
         .fails("InvalidArgument", 2, &["--read"]);
+}
+
+/// What a daemon counts, by the beginning of its line.
+async fn counted(house: &House, line: &str) -> u64 {
+    let mut socket = TcpStream::connect(&house.http).await.unwrap();
+    let request = format!(
+        "GET /metrics HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
+        house.http
+    );
+    socket.write_all(request.as_bytes()).await.unwrap();
+    let mut text = String::new();
+    socket.read_to_string(&mut text).await.unwrap();
+    let mut found = text.lines().filter_map(|told| told.strip_prefix(line));
+    found.next().unwrap().trim().parse().unwrap()
+}
+
+#[tokio::test]
+async fn bytes_are_counted_by_the_way_that_they_go() {
+    let house = cold().await;
+    let bytes = |wire, direction| {
+        let house = &house;
+        async move {
+            let labels = format!("{{wire=\"{wire}\",direction=\"{direction}\"}}");
+            counted(house, &format!("arustio_server_block_bytes_total{labels}")).await
+        }
+    };
+    fs(&house, &["load", "--wait", "/data/d/c"]).await.ok();
+    let whole = 5 * MIB as u64;
+    assert_eq!(bytes("tcp", "in").await + bytes("unix", "in").await, whole);
+    let read = |how: &[&'static str]| {
+        let mut all = vec!["read", "--no-limit", "/data/d/c"];
+        all.extend(how);
+        let house = &house;
+        async move { bench(house, &all).await }
+    };
+    read(&["--no-local"]).await;
+    assert_eq!(bytes("tcp", "out").await, whole);
+    read(&["--transport", "grpc"]).await;
+    assert_eq!(bytes("grpc", "out").await, whole);
+    read(&["--local"]).await;
+    assert_eq!(bytes("passed", "out").await, whole);
+    let hits = "arustio_server_block_answers_total{wire=\"tcp\",status=\"ok\"}";
+    assert!(counted(&house, hits).await > 0);
 }
