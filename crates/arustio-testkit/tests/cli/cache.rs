@@ -90,6 +90,27 @@ async fn files_that_cannot_be_loaded_are_named_and_the_others_are_there() {
 }
 
 #[tokio::test]
+async fn a_cache_that_is_too_small_says_how_much_of_a_tree_stayed() {
+    let house = House::mounted_with(&[
+        ("ARUSTIO_BLOCK__MEMORY__CAPACITY", "8MiB"),
+        ("ARUSTIO_BLOCK__DISK__CAPACITY", "0"),
+    ])
+    .await;
+    for number in 0..8 {
+        let key = format!("f{number}");
+        house.s3.backdoor().put(BUCKET, &key, vec![1; 3 * MIB]);
+    }
+    let loaded = fs(&house, &["load", "/data"]).await;
+    let said = loaded.ok();
+    assert!(said.contains("8 files, 24 MiB: "), "{said}");
+    let rest = format!(" of {} bytes are cached now\n", 24 * MIB);
+    assert!(said.ends_with(&rest), "{said}");
+    let waited = fs(&house, &["load", "--wait", "/data"]).await;
+    let words = ["bytes are cached now", "too small"];
+    waited.fails("NoSpace", 8, &words);
+}
+
+#[tokio::test]
 async fn what_makes_no_sense_is_refused_and_nothing_is_nothing() {
     let house = cold().await;
     let missing = fs(&house, &["load", "/data/a", "/data/none"]).await;
