@@ -4,11 +4,17 @@
 //! Alluxio users have in their fingers. Paths are taken as the bytes that the shell
 //! passed: no glob, no percent-decoding, no URI parsing.
 
+mod bench;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+
+pub use self::bench::{
+    BenchCommand, BenchEpoch, BenchMeta, BenchMix, BenchRead, BenchWrite, MetaOp, Wire,
+};
 
 /// A distributed file system: one namespace over object stores, and a shared cache.
 #[derive(Debug, Parser)]
@@ -590,164 +596,4 @@ pub enum RaftCommand {
     },
     /// Make a snapshot on the leader and drop its log below it
     Snapshot,
-}
-
-/// `arustio bench ...`
-#[derive(Debug, Subcommand)]
-pub enum BenchCommand {
-    /// Read a file again and again
-    Read {
-        /// Bytes per request
-        #[arg(long, visible_alias = "bs", default_value = "1MiB")]
-        request: String,
-        /// Readers at once
-        #[arg(long, default_value_t = 1)]
-        streams: usize,
-        /// Random offsets instead of a sequence
-        #[arg(long)]
-        random: bool,
-        /// One request by offset after the other, instead of a stream
-        #[arg(long, conflicts_with = "random")]
-        read_at: bool,
-        /// Leave the block nodes out of it
-        #[arg(long)]
-        no_cache: bool,
-        /// Take what block nodes have, and give them nothing
-        #[arg(long, conflicts_with = "no_cache")]
-        no_fill: bool,
-        /// Free the file before each pass, so that the UFS is read; as many passes as --total
-        /// holds the file
-        #[arg(long, conflicts_with = "no_cache")]
-        cold: bool,
-        /// How bytes of block nodes travel: framed or grpc [default: as configured, framed]
-        #[arg(long, value_enum, value_name = "TRANSPORT")]
-        transport: Option<Wire>,
-        /// Take descriptors from a block node on this host, and read without a socket
-        /// [default: as configured, unless --transport says which wire to measure]
-        #[arg(long, conflicts_with = "no_local")]
-        local: bool,
-        /// Read through sockets only
-        #[arg(long)]
-        no_local: bool,
-        /// Stop after so many bytes [default: the file once per stream]
-        #[arg(long)]
-        total: Option<String>,
-        /// The file
-        path: OsString,
-    },
-    /// Write one file per stream
-    Write {
-        /// Bytes of each
-        #[arg(long, default_value = "1GiB")]
-        size: String,
-        /// Writers at once
-        #[arg(long, default_value_t = 1)]
-        streams: usize,
-        /// THROUGH or CACHE_THROUGH
-        #[arg(long, default_value = "THROUGH")]
-        write_type: String,
-        /// Leave the files there
-        #[arg(long)]
-        keep: bool,
-        /// A directory
-        path: OsString,
-    },
-    /// Metadata operations
-    Meta {
-        /// Which
-        #[arg(long, value_enum, default_value = "stat")]
-        op: MetaOp,
-        /// Clients at once
-        #[arg(long, default_value_t = 64)]
-        clients: usize,
-        /// Connections that the clients share [default: one for every 16 clients]
-        #[arg(long)]
-        connections: Option<usize>,
-        /// Entries of each directory that is listed or renamed, made first
-        #[arg(long, default_value_t = 10)]
-        files: usize,
-        /// For so long
-        #[arg(long, default_value = "5s")]
-        duration: String,
-        /// Stop each client after so many operations, if that comes first
-        #[arg(long)]
-        count: Option<u64>,
-        /// Leave what was made; otherwise it is removed, in the background as well
-        #[arg(long)]
-        keep: bool,
-        /// A directory that may be written
-        path: OsString,
-    },
-    /// Read every file below a directory, whole and in random order, again and again
-    Epoch {
-        /// Readers at once, each with one file open
-        #[arg(long, default_value_t = 8)]
-        streams: usize,
-        /// How often; each epoch is a line
-        #[arg(long, default_value_t = 2)]
-        epochs: u32,
-        /// Read through sockets only
-        #[arg(long)]
-        no_local: bool,
-        /// The directory
-        path: OsString,
-    },
-    /// Reads, writes and stats of small files in a tree, by weight
-    Mix {
-        /// Weight of reading a file whole
-        #[arg(long, default_value_t = 80)]
-        read: u32,
-        /// Weight of writing one, new or again
-        #[arg(long, default_value_t = 15)]
-        write: u32,
-        /// Weight of asking for one's status
-        #[arg(long, default_value_t = 5)]
-        stat: u32,
-        /// Bytes of each file
-        #[arg(long, default_value = "100KiB")]
-        size: String,
-        /// Files that are read, made first
-        #[arg(long, default_value_t = 100)]
-        files: usize,
-        /// Loops at once, each with one operation under way
-        #[arg(long, default_value_t = 8)]
-        streams: usize,
-        /// For so long
-        #[arg(long, default_value = "5s")]
-        duration: String,
-        /// THROUGH or CACHE_THROUGH
-        #[arg(long, default_value = "CACHE_THROUGH")]
-        write_type: String,
-        /// Leave what was made
-        #[arg(long)]
-        keep: bool,
-        /// A directory that may be written
-        path: OsString,
-    },
-}
-
-/// How bytes of blocks travel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Wire {
-    /// In frames.
-    Framed,
-    /// Over gRPC.
-    Grpc,
-}
-
-/// What `bench meta` does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum MetaOp {
-    /// Linearizable stat of one directory
-    Stat,
-    /// Durable creation: makes directories, since outside mounts there is nothing else;
-    /// under a mount each owes the store a marker, which is then measured with it
-    Create,
-    /// Each client moves a directory of its own there and back; its entries (--files)
-    /// are directories too
-    Rename,
-    /// Lists a directory with --files entries, to its end
-    List,
-    /// 80 of 100 stat, 10 list, 7 create, 3 rename
-    Mix,
 }

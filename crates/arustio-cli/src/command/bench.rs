@@ -25,7 +25,9 @@ use arustio_types::{ByteSize, ErrorKind};
 use serde_json::{Value, json};
 
 use self::limit::{Beside, Limit};
-use crate::args::{BenchCommand, Global, Wire};
+use crate::args::{
+    BenchCommand, BenchEpoch, BenchMeta, BenchMix, BenchRead, BenchWrite, Global, Wire,
+};
 use crate::connect::Connection;
 use crate::local::fs_path;
 use crate::output::Output;
@@ -84,6 +86,15 @@ impl Measured {
                 "limit": limit.map(|limit| limit.json(self.rate())),
             }));
         }
+        out.line(&self.text(cost))?;
+        match limit {
+            Some(limit) => out.line(&limit.text(self.rate())),
+            None => Ok(()),
+        }
+    }
+
+    /// One line for people.
+    fn text(&self, cost: &Cost) -> String {
         let rate = match self.unit {
             "B/s" => format!("{}/s", ByteSize(self.rate() as u64).human()),
             _ => format!("{:.0} {}", self.rate(), self.unit),
@@ -97,18 +108,14 @@ impl Measured {
         };
         let each = self.cpu_micros();
         let each = each.map_or_else(String::new, |each| format!(" ({each:.0} us each)"));
-        out.line(&format!(
+        format!(
             "{} {}: {rate}{latency}; {:.2} s, CPU {:.2} s{each}, peak memory {}",
             self.workload,
             self.params,
             self.elapsed.as_secs_f64(),
             cost.cpu.as_secs_f64(),
             ByteSize(cost.peak_rss).human()
-        ))?;
-        match limit {
-            Some(limit) => out.line(&limit.text(self.rate())),
-            None => Ok(()),
-        }
+        )
     }
 }
 
@@ -136,123 +143,113 @@ async fn measure(
     connection: &Connection,
     workload: BenchCommand,
 ) -> Result<Vec<Measured>, FsError> {
-    let measured = match workload {
-        BenchCommand::Read {
-            request,
-            streams,
-            random,
-            read_at,
-            no_cache,
-            no_fill,
-            cold,
-            transport,
-            local,
-            no_local,
-            total,
-            path,
-        } => {
-            let plan = data::ReadPlan {
-                path: fs_path(&path)?,
-                request: size(&request)?,
-                streams: at_least_one(streams, "streams")?,
-                order: match (random, read_at) {
-                    (true, _) => data::Order::Random,
-                    (false, true) => data::Order::Offsets,
-                    (false, false) => data::Order::Stream,
-                },
-                total: total.as_deref().map(size).transpose()?,
-                cache: !no_cache,
-                fill: !no_fill,
-                cold,
-                transport: transport.map(wire),
-                local: match (local, no_local || transport.is_some()) {
-                    (true, _) => Some(true),
-                    (false, true) => Some(false),
-                    (false, false) => None,
-                },
-            };
-            data::read(connection, plan).await?
+    match workload {
+        BenchCommand::Read(args) => {
+            let measured = data::read(connection, args.try_into()?).await?;
+            Ok(vec![measured])
         }
-        BenchCommand::Write {
-            size: bytes,
-            streams,
-            write_type,
-            keep,
-            path,
-        } => {
-            let plan = data::WritePlan {
-                directory: fs_path(&path)?,
-                bytes: size(&bytes)?,
-                streams: at_least_one(streams, "streams")?,
-                write_type: write_type.parse().map_err(invalid)?,
-                keep,
-            };
-            data::write(connection, plan).await?
+        BenchCommand::Write(args) => {
+            let measured = data::write(connection, args.try_into()?).await?;
+            Ok(vec![measured])
         }
-        BenchCommand::Meta {
-            op,
-            clients,
-            connections,
-            files,
-            duration,
-            count,
-            keep,
-            path,
-        } => {
-            let plan = meta::Plan {
-                op,
-                directory: fs_path(&path)?,
-                clients: at_least_one(clients, "clients")?,
-                connections: connections
-                    .map(|number| at_least_one(number, "connections"))
-                    .transpose()?,
-                files,
-                count,
-                keep,
-                duration: parse_duration(&duration).map_err(invalid)?,
-            };
-            meta::run(connection, plan).await?
+        BenchCommand::Meta(args) => {
+            let measured = meta::run(connection, args.try_into()?).await?;
+            Ok(vec![measured])
         }
-        BenchCommand::Epoch {
-            streams,
-            epochs,
-            no_local,
-            path,
-        } => {
-            let plan = epoch::Plan {
-                directory: fs_path(&path)?,
-                streams: at_least_one(streams, "streams")?,
-                epochs,
-                local: !no_local,
-            };
-            return epoch::run(connection, plan).await;
-        }
-        BenchCommand::Mix {
-            read,
-            write,
-            stat,
-            size: bytes,
-            files,
-            streams,
-            duration,
-            write_type,
-            keep,
-            path,
-        } => {
-            let plan = mix::Plan {
-                weights: [read, write, stat],
-                bytes: size(&bytes)?,
-                files: at_least_one(files, "files")?,
-                streams: at_least_one(streams, "streams")?,
-                duration: parse_duration(&duration).map_err(invalid)?,
-                write_type: write_type.parse().map_err(invalid)?,
-                keep,
-                directory: fs_path(&path)?,
-            };
-            return mix::run(connection, plan).await;
-        }
-    };
-    Ok(vec![measured])
+        BenchCommand::Epoch(args) => epoch::run(connection, args.try_into()?).await,
+        BenchCommand::Mix(args) => mix::run(connection, args.try_into()?).await,
+    }
+}
+
+impl TryFrom<BenchRead> for data::ReadPlan {
+    type Error = FsError;
+
+    fn try_from(args: BenchRead) -> Result<Self, FsError> {
+        Ok(Self {
+            path: fs_path(&args.path)?,
+            request: size(&args.request)?,
+            streams: at_least_one(args.streams, "streams")?,
+            order: match (args.random, args.read_at) {
+                (true, _) => data::Order::Random,
+                (false, true) => data::Order::Offsets,
+                (false, false) => data::Order::Stream,
+            },
+            total: args.total.as_deref().map(size).transpose()?,
+            cache: !args.no_cache,
+            fill: !args.no_fill,
+            cold: args.cold,
+            transport: args.transport.map(wire),
+            local: match (args.local, args.no_local || args.transport.is_some()) {
+                (true, _) => Some(true),
+                (false, true) => Some(false),
+                (false, false) => None,
+            },
+        })
+    }
+}
+
+impl TryFrom<BenchWrite> for data::WritePlan {
+    type Error = FsError;
+
+    fn try_from(args: BenchWrite) -> Result<Self, FsError> {
+        Ok(Self {
+            directory: fs_path(&args.path)?,
+            bytes: size(&args.size)?,
+            streams: at_least_one(args.streams, "streams")?,
+            write_type: args.write_type.parse().map_err(invalid)?,
+            keep: args.keep,
+        })
+    }
+}
+
+impl TryFrom<BenchMeta> for meta::Plan {
+    type Error = FsError;
+
+    fn try_from(args: BenchMeta) -> Result<Self, FsError> {
+        let connections = args.connections;
+        Ok(Self {
+            op: args.op,
+            directory: fs_path(&args.path)?,
+            clients: at_least_one(args.clients, "clients")?,
+            connections: connections
+                .map(|number| at_least_one(number, "connections"))
+                .transpose()?,
+            files: args.files,
+            count: args.count,
+            keep: args.keep,
+            duration: parse_duration(&args.duration).map_err(invalid)?,
+        })
+    }
+}
+
+impl TryFrom<BenchEpoch> for epoch::Plan {
+    type Error = FsError;
+
+    fn try_from(args: BenchEpoch) -> Result<Self, FsError> {
+        Ok(Self {
+            directory: fs_path(&args.path)?,
+            streams: at_least_one(args.streams, "streams")?,
+            epochs: args.epochs,
+            local: !args.no_local,
+        })
+    }
+}
+
+impl TryFrom<BenchMix> for mix::Plan {
+    type Error = FsError;
+
+    fn try_from(args: BenchMix) -> Result<Self, FsError> {
+        Ok(Self {
+            weights: [args.read, args.write, args.stat],
+            bytes: size(&args.size)?,
+            files: at_least_one(args.files, "files")?,
+            streams: at_least_one(args.streams, "streams")?,
+            duration: parse_duration(&args.duration).map_err(invalid)?,
+            write_type: args.write_type.parse().map_err(invalid)?,
+            keep: args.keep,
+            directory: fs_path(&args.path)?,
+        })
+    }
 }
 
 fn wire(wire: Wire) -> Transport {

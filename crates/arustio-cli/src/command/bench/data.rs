@@ -16,7 +16,7 @@ use futures::TryStreamExt;
 use futures::future::try_join_all;
 use rand::rngs::SmallRng;
 use rand::{Rng, RngCore, SeedableRng};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Beside, Measured, micros_since};
 use crate::connect::Connection;
@@ -88,6 +88,28 @@ impl ReadPlan {
     }
 }
 
+impl ReadPlan {
+    fn params(&self, config: &ClientConfig, passed: &Passed) -> Value {
+        json!({
+            "path": self.path.as_str(),
+            "request": self.request,
+            "streams": self.streams,
+            "random": self.order == Order::Random,
+            "order": self.order.name(),
+            "cache": self.cache,
+            "fill": self.cache && self.fill,
+            "cold": self.cold,
+            "transport": self.transport.unwrap_or(config.transport).name(),
+            "local": self.local.unwrap_or(config.local.enabled),
+            "cache_bytes": passed.sum(|stats| stats.cache_bytes),
+            "ufs_bytes": passed.sum(|stats| stats.ufs_bytes),
+            "ufs_requests": passed.sum(|stats| stats.ufs_requests),
+            "hedges": passed.sum(|stats| stats.hedges),
+            "hedges_won": passed.sum(|stats| stats.hedges_won),
+        })
+    }
+}
+
 /// What all passes came to.
 #[derive(Default)]
 struct Passed {
@@ -95,6 +117,12 @@ struct Passed {
     elapsed: Duration,
     latencies: Vec<u32>,
     stats: Vec<ReadStats>,
+}
+
+impl Passed {
+    fn sum(&self, of: fn(&ReadStats) -> u64) -> u64 {
+        self.stats.iter().map(of).sum()
+    }
 }
 
 /// Reads one file by several readers, each with a handle of its own.
@@ -113,26 +141,9 @@ pub(super) async fn read(connection: &Connection, plan: ReadPlan) -> Result<Meas
         fs.close().await?;
         done?;
     }
-    let sum = |of: fn(&ReadStats) -> u64| passed.stats.iter().map(of).sum::<u64>();
     let local = plan.local.unwrap_or(connection.config().local.enabled);
-    let cached = sum(|s| s.cache_bytes);
-    let params = json!({
-        "path": plan.path.as_str(),
-        "request": plan.request,
-        "streams": plan.streams,
-        "random": plan.order == Order::Random,
-        "order": plan.order.name(),
-        "cache": plan.cache,
-        "fill": plan.cache && plan.fill,
-        "cold": plan.cold,
-        "transport": plan.transport.unwrap_or(connection.config().transport).name(),
-        "local": local,
-        "cache_bytes": cached,
-        "ufs_bytes": sum(|s| s.ufs_bytes),
-        "ufs_requests": sum(|s| s.ufs_requests),
-        "hedges": sum(|s| s.hedges),
-        "hedges_won": sum(|s| s.hedges_won),
-    });
+    let cached = passed.sum(|stats| stats.cache_bytes);
+    let params = plan.params(connection.config(), &passed);
     let by_descriptor = local && cached > 0 && on_this_host(connection.fs(), &plan.path).await;
     Ok(Measured {
         workload: "read",

@@ -105,17 +105,23 @@ async fn measure(
     let elapsed = started.elapsed();
     let kinds = KINDS.into_iter().enumerate();
     let kinds = kinds.filter(|(kind, _)| plan.weights[*kind] > 0);
-    let of = |(kind, workload): (usize, &'static str)| {
+    let of = |(kind, workload): (usize, _)| {
         let latencies = done.iter().flat_map(|one: &Latencies| one[kind].iter());
-        let latencies: Vec<u32> = latencies.copied().collect();
+        plan.measured(workload, latencies.copied().collect(), elapsed)
+    };
+    Ok(kinds.map(of).collect())
+}
+
+impl Plan {
+    fn measured(&self, workload: &'static str, latencies: Vec<u32>, elapsed: Duration) -> Measured {
         Measured {
             workload,
             params: json!({
-                "size": plan.bytes,
-                "files": plan.files,
-                "streams": plan.streams,
-                "weights": plan.weights,
-                "write_type": plan.write_type.name(),
+                "size": self.bytes,
+                "files": self.files,
+                "streams": self.streams,
+                "weights": self.weights,
+                "write_type": self.write_type.name(),
             }),
             amount: latencies.len() as u64,
             unit: "op/s",
@@ -123,11 +129,10 @@ async fn measure(
             cpu: None,
             latencies,
             beside: Beside::PingPong {
-                streams: plan.streams,
+                streams: self.streams,
             },
         }
-    };
-    Ok(kinds.map(of).collect())
+    }
 }
 
 /// Of each kind, in microseconds.

@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep};
 use super::broken;
 use super::file::{Loader, Need, PATIENT, give};
 use crate::block::fill::{Filler, Lease};
-use crate::block::{Alone, BlockOffer, BlockWant, BlockWrite, LeaseWord};
+use crate::block::{Alone, BlockLease, BlockOffer, BlockWant, BlockWrite, LeaseWord};
 use crate::error::{FsError, Result};
 use crate::read::fetch::{Cut, Cutter, Source};
 use crate::read::plan;
@@ -199,58 +199,61 @@ impl Loader<'_> {
         duties: &mut Vec<Duty>,
         round: &mut Round,
     ) -> bool {
-        let (mut takers, offer) = match offered {
+        let (takers, offer) = match offered {
             Ok(offered) => offered,
             Err(why) => {
                 round.why = Some(why);
                 return false;
             }
         };
-        let Some(wanted) = need.missing.first().cloned() else {
-            return false;
-        };
-        let start = need.key.start();
+        let block = self.range(&need.key);
         self.fetcher.count_cached(&offer.parts);
         for part in &offer.parts {
-            let at = start + part.offset;
+            let at = block.start + part.offset;
             round.came += need.came(&(at..at + part.bytes.len() as u64));
         }
-        let node = takers.remove(0);
-        let mut duty = |range: Range<u64>, lease| {
-            duties.push(Duty {
-                node: node.clone(),
-                copies: takers.clone(),
-                left: range.end - range.start,
-                range,
-                lease,
-            });
-        };
-        let last = offer.leases.last().map(|lease| start + lease.range.end);
+        let mut end = None;
         for lease in offer.leases {
-            let held = Held {
-                filler: self.job.client.filler.clone(),
-                lease: Lease::new(node.clone(), lease.lease),
-                id: lease.lease,
-                lasts: lease.lasts,
-            };
-            duty(
-                start + lease.range.start..start + lease.range.end,
-                Some(held),
-            );
+            let range = block.start + lease.range.start..block.start + lease.range.end;
+            end = Some(range.end);
+            duties.extend(self.duty(&takers, range, Some(lease)));
         }
         match offer.alone {
             // Only the store is believed.
             Some(Alone::Unsupported | Alone::Stale | Alone::Uncacheable) => {
                 let rest = need.missing.first().cloned();
-                duty(rest.unwrap_or(wanted.end..wanted.end), None);
+                duties.extend(rest.and_then(|rest| self.duty(&takers, rest, None)));
             }
             Some(Alone::Busy) => {
-                let message = format!("the block node at {} is busy", node.address);
+                let message = "the block node has no room for more at the moment";
                 round.why = Some(FsError::new(ErrorKind::Unavailable, message));
             }
             None => {}
         }
-        last == Some(self.range(&need.key).end)
+        end == Some(block.end)
+    }
+
+    /// The duty to bring a range to these nodes, the first of which gave the lease.
+    fn duty(
+        &self,
+        takers: &[NodeInfo],
+        range: Range<u64>,
+        lease: Option<BlockLease>,
+    ) -> Option<Duty> {
+        let (node, copies) = takers.split_first()?;
+        let held = |lease: BlockLease| Held {
+            filler: self.job.client.filler.clone(),
+            lease: Lease::new(node.clone(), lease.lease),
+            id: lease.lease,
+            lasts: lease.lasts,
+        };
+        Some(Duty {
+            node: node.clone(),
+            copies: copies.to_vec(),
+            left: range.end - range.start,
+            range,
+            lease: lease.map(held),
+        })
     }
 
     /// Reads what adjoining duties are about from the store, and sends it.
