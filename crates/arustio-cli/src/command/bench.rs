@@ -46,8 +46,8 @@ struct Measured {
     cpu: Option<Duration>,
     /// Of single requests, in microseconds.
     latencies: Vec<u32>,
-    /// What it is held against.
-    beside: Beside,
+    /// What it is held against; `None` for a part of a measurement.
+    beside: Option<Beside>,
 }
 
 impl Measured {
@@ -132,7 +132,10 @@ pub(crate) async fn run(
     let cost = crate::process::cost();
     let mut limits = limit::Limits::new(limit);
     for measured in all {
-        let limit = limits.beside(measured.beside).await?;
+        let limit = match measured.beside {
+            Some(beside) => limits.beside(beside).await?,
+            None => None,
+        };
         measured.show(&mut out, &cost, limit.as_ref())?;
     }
     out.flush()?;
@@ -294,7 +297,7 @@ mod tests {
             elapsed: Duration::from_secs(2),
             cpu: Some(Duration::from_millis(1)),
             latencies: (1..=100).collect(),
-            beside: Beside::PingPong { streams: 1 },
+            beside: None,
         };
         assert_eq!(measured.quantile(0.0), Some(1));
         assert_eq!(measured.quantile(1.0), Some(100));

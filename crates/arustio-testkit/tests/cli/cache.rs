@@ -224,7 +224,8 @@ async fn every_measurement_stands_beside_its_limit() {
         .iter()
         .map(|kind| kind["workload"].as_str().unwrap())
         .collect();
-    assert_eq!(names, ["mix read", "mix write", "mix stat"]);
+    assert_eq!(names, ["mix read", "mix write", "mix stat", "mix"]);
+    assert!(kinds[3]["limit"]["ratio"].is_number() && kinds[0]["limit"].is_null());
     for kind in &kinds {
         assert!(
             kind["p99_us"].is_number() && kind["rate"].as_f64() > Some(0.0),

@@ -88,7 +88,23 @@ impl ReadPlan {
     }
 }
 
+/// Up to here the time of a request is what counts, and not its bytes.
+const SMALL: u64 = 64 << 10;
+
 impl ReadPlan {
+    fn beside(&self, by_descriptor: bool) -> Beside {
+        let (streams, request) = (self.streams, self.request);
+        match (by_descriptor, self.order) {
+            (true, _) => Beside::Memory {
+                request: usize::try_from(request).unwrap_or(usize::MAX),
+            },
+            (false, Order::Random | Order::Offsets) if request <= SMALL => {
+                Beside::Requests { streams, request }
+            }
+            (false, _) => Beside::Loopback { streams },
+        }
+    }
+
     fn params(&self, config: &ClientConfig, passed: &Passed) -> Value {
         json!({
             "path": self.path.as_str(),
@@ -153,14 +169,7 @@ pub(super) async fn read(connection: &Connection, plan: ReadPlan) -> Result<Meas
         elapsed: passed.elapsed,
         cpu: None,
         latencies: passed.latencies,
-        beside: match by_descriptor {
-            true => Beside::Memory {
-                request: usize::try_from(plan.request).unwrap_or(usize::MAX),
-            },
-            false => Beside::Loopback {
-                streams: plan.streams,
-            },
-        },
+        beside: Some(plan.beside(by_descriptor)),
     })
 }
 
@@ -324,9 +333,9 @@ pub(super) async fn write(connection: &Connection, plan: WritePlan) -> Result<Me
         elapsed,
         cpu: None,
         latencies: Vec::new(),
-        beside: Beside::Loopback {
+        beside: Some(Beside::Loopback {
             streams: plan.streams,
-        },
+        }),
     })
 }
 

@@ -98,9 +98,9 @@ async fn epoch(
         elapsed,
         cpu: None,
         latencies: done.into_iter().flat_map(|d| d.latencies).collect(),
-        beside: Beside::Loopback {
+        beside: Some(Beside::Loopback {
             streams: plan.streams,
-        },
+        }),
     })
 }
 

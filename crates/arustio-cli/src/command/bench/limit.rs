@@ -31,6 +31,13 @@ pub(super) enum Beside {
         /// How many.
         streams: usize,
     },
+    /// The same, with so many bytes of ours for each: small reads over sockets.
+    Requests {
+        /// How many.
+        streams: usize,
+        /// Bytes of a request.
+        request: u64,
+    },
 }
 
 /// A limit that was measured.
@@ -111,6 +118,11 @@ async fn measure(beside: Beside) -> std::io::Result<Limit> {
         Beside::PingPong { streams } => {
             let rate = limit::ping_pong(streams.min(MOST_PAIRS), LONG).await?;
             Ok(limit("64-byte TCP ping-pong on this machine", false, rate))
+        }
+        Beside::Requests { streams, request } => {
+            let rate = limit::ping_pong(streams.min(MOST_PAIRS), LONG).await?;
+            let name = "64-byte TCP ping-pong on this machine, one for each request,";
+            Ok(limit(name, true, rate * request as f64))
         }
     }
 }

@@ -112,9 +112,9 @@ async fn measure(
         elapsed,
         cpu: Some(cpu),
         latencies,
-        beside: Beside::PingPong {
+        beside: Some(Beside::PingPong {
             streams: plan.clients,
-        },
+        }),
     })
 }
 

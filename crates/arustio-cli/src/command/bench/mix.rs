@@ -44,7 +44,7 @@ const MADE_AT_ONCE: usize = 32;
 /// Largest file: each is one buffer.
 const LARGEST: u64 = 64 << 20;
 
-/// One measurement for each kind that has a weight.
+/// One measurement for each kind that has a weight, and one for all of them together.
 pub(super) async fn run(connection: &Connection, plan: Plan) -> Result<Vec<Measured>, FsError> {
     let refuse = |message: &str| Err(FsError::new(ErrorKind::InvalidArgument, message));
     if plan.bytes > LARGEST {
@@ -109,7 +109,15 @@ async fn measure(
         let latencies = done.iter().flat_map(|one: &Latencies| one[kind].iter());
         plan.measured(workload, latencies.copied().collect(), elapsed)
     };
-    Ok(kinds.map(of).collect())
+    let mut measured: Vec<Measured> = kinds.map(of).collect();
+    let together = done.iter().flatten().flatten().copied().collect();
+    measured.push(Measured {
+        beside: Some(Beside::PingPong {
+            streams: plan.streams,
+        }),
+        ..plan.measured("mix", together, elapsed)
+    });
+    Ok(measured)
 }
 
 impl Plan {
@@ -128,9 +136,7 @@ impl Plan {
             elapsed,
             cpu: None,
             latencies,
-            beside: Beside::PingPong {
-                streams: self.streams,
-            },
+            beside: None,
         }
     }
 }

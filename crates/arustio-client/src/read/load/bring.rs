@@ -36,14 +36,27 @@ const AHEAD: usize = 8;
 const LONGEST: Duration = Duration::from_secs(10);
 /// Time between rounds in which somebody refused.
 const PAUSE: Duration = Duration::from_millis(200);
+/// Time between looks at an object that is too young: each is a request to the store.
+const YOUNG: Duration = Duration::from_secs(1);
 
 /// What a round came to.
-#[derive(Default)]
 struct Round {
     /// Bytes that are there now.
     came: u64,
     /// Why not all of them.
     why: Option<FsError>,
+    /// When to try again, if somebody refused.
+    pause: Duration,
+}
+
+impl Round {
+    /// An object must not be cached yet (U8).
+    fn young(&mut self) {
+        let message = "it changed just now, and its version cannot be told from the next one \
+                       yet; load it again";
+        self.why = Some(FsError::new(ErrorKind::Conflict, message));
+        self.pause = YOUNG;
+    }
 }
 
 /// A range that this load has to bring, and to whom. Unless all of it was acknowledged, its
@@ -108,7 +121,7 @@ impl Loader<'_> {
                 return Err(self.give_up(round.why));
             }
             if round.why.is_some() {
-                sleep(PAUSE).await;
+                sleep(round.pause).await;
             }
         }
     }
@@ -130,7 +143,12 @@ impl Loader<'_> {
 
     async fn round(&self, run: &mut [Need]) -> Result<Round> {
         let view = self.job.client.metadata.cluster_view().await?;
-        let (mut round, mut duties) = (Round::default(), Vec::new());
+        let mut duties = Vec::new();
+        let mut round = Round {
+            came: 0,
+            why: None,
+            pause: PAUSE,
+        };
         let Some((first, mut rest)) = run.split_first_mut() else {
             return Ok(round);
         };
@@ -148,7 +166,7 @@ impl Loader<'_> {
             }
         }
         for duties in runs(duties) {
-            let sent = self.carry(duties, &mut round.why).await?;
+            let sent = self.carry(duties, &mut round).await?;
             round.came += settle(run, &sent);
         }
         Ok(round)
@@ -257,7 +275,7 @@ impl Loader<'_> {
     }
 
     /// Reads what adjoining duties are about from the store, and sends it.
-    async fn carry(&self, mut duties: Vec<Duty>, why: &mut Option<FsError>) -> Result<Vec<Sent>> {
+    async fn carry(&self, mut duties: Vec<Duty>, round: &mut Round) -> Result<Vec<Sent>> {
         let _turn = self.job.requests.acquire().await.map_err(|_| broken())?;
         let renewed = renewals(&duties);
         let work = async {
@@ -269,9 +287,13 @@ impl Loader<'_> {
             }
             sent
         };
-        let mut sent = tokio::select! {
+        let sent = tokio::select! {
             sent = work => sent?,
             () = renewed => return Err(broken()),
+        };
+        let Some(mut sent) = sent else {
+            round.young();
+            return Ok(Vec::new());
         };
         for sent in &mut sent {
             let holds = |duty: &&mut Duty| duty.range.contains(&sent.range.start);
@@ -281,29 +303,27 @@ impl Loader<'_> {
                         duty.left -= duty.left.min(sent.range.end - sent.range.start);
                     }
                 }
-                Err(error) => *why = Some(error.clone()),
+                Err(error) => round.why = Some(error.clone()),
             }
         }
         Ok(sent)
     }
 
-    async fn send_all(&self, duties: &[Duty]) -> Result<Vec<Sent>> {
+    /// `None`: the bytes must not be cached yet.
+    async fn send_all(&self, duties: &[Duty]) -> Result<Option<Vec<Sent>>> {
         let (Some(first), Some(last)) = (duties.first(), duties.last()) else {
-            return Ok(Vec::new());
+            return Ok(Some(Vec::new()));
         };
         let range = first.range.start..last.range.end;
         if range.is_empty() {
-            return Ok(Vec::new());
+            return Ok(Some(Vec::new()));
         }
         let mut source = self.fetcher.open(range.clone()).await?;
         if !source.cacheable {
             duties
                 .iter()
                 .for_each(|duty| duty.say(LeaseWord::Uncacheable));
-            let message = "it changed just now, and its version cannot be told from the next one \
-                           yet; load it again";
-            let given = Err(FsError::new(ErrorKind::Unavailable, message));
-            return Ok(vec![Sent { range, given }]);
+            return Ok(None);
         }
         let grid = FEED.min(self.fetcher.pin.block_size.bytes());
         let mut cutter = Cutter::new(range.start, grid);
@@ -320,7 +340,7 @@ impl Loader<'_> {
         while let Some(done) = sending.join_next().await {
             sent.push(done.map_err(|_| broken())?);
         }
-        Ok(sent)
+        Ok(Some(sent))
     }
 
     async fn next(&self, source: &mut Source) -> Result<Option<bytes::Bytes>> {
