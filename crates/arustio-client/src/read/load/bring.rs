@@ -142,6 +142,8 @@ impl Loader<'_> {
     }
 
     async fn round(&self, run: &mut [Need]) -> Result<Round> {
+        // Before it is asked for leases: they would be over when its turn came.
+        let _turn = self.job.requests.acquire().await.map_err(|_| broken())?;
         let view = self.job.client.metadata.cluster_view().await?;
         let mut duties = Vec::new();
         let mut round = Round {
@@ -276,7 +278,6 @@ impl Loader<'_> {
 
     /// Reads what adjoining duties are about from the store, and sends it.
     async fn carry(&self, mut duties: Vec<Duty>, round: &mut Round) -> Result<Vec<Sent>> {
-        let _turn = self.job.requests.acquire().await.map_err(|_| broken())?;
         let renewed = renewals(&duties);
         let work = async {
             let sent = self.send_all(&duties).await;

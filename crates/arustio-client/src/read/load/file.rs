@@ -2,7 +2,6 @@
 
 use std::ops::Range;
 
-use arustio_types::block::slices;
 use arustio_types::cluster::{ClusterView, NodeInfo};
 use arustio_types::{BlockKey, Classify as _, ErrorKind};
 use arustio_ufs::UfsError;
@@ -58,29 +57,38 @@ impl Need {
 }
 
 impl Loader<'_> {
-    fn blocks(&self) -> Vec<BlockKey> {
+    /// The blocks of the file, some at a time.
+    fn blocks(&self) -> impl Iterator<Item = Vec<BlockKey>> {
         let pin = &self.fetcher.pin;
-        let all = slices(pin.block_size, 0..pin.length(), pin.length());
-        all.map(|slice| self.fetcher.key(slice.index)).collect()
+        let last = pin.length().div_ceil(pin.block_size.bytes());
+        (0..last).step_by(TOGETHER).map(move |first| {
+            let end = last.min(first + TOGETHER as u64);
+            (first..end).map(|index| self.fetcher.key(index)).collect()
+        })
     }
 
     pub(super) fn range(&self, key: &BlockKey) -> Range<u64> {
         let start = key.start();
-        start..start + key.len_in(self.fetcher.pin.length())
+        start..start + self.length(key)
+    }
+
+    fn length(&self, key: &BlockKey) -> u64 {
+        key.len_in(self.fetcher.pin.length())
+    }
+
+    /// Tells of bytes that nodes had.
+    async fn was_there(&self, bytes: u64) {
+        Counters::add(&self.fetcher.counters.cache_bytes, bytes);
+        self.job.came(bytes).await;
     }
 
     /// Brings all blocks to the nodes where they belong.
     pub(super) async fn load(&self) -> Result<()> {
-        for some in self.blocks().chunks(TOGETHER) {
-            let needs = self.survey(some).await?;
-            let bytes = |keys: &mut dyn Iterator<Item = BlockKey>| -> u64 {
-                let length = |key| self.range(&key).end - self.range(&key).start;
-                keys.map(length).sum()
-            };
-            let all = bytes(&mut some.iter().copied());
-            let there = all - bytes(&mut needs.iter().map(|need| need.key));
-            Counters::add(&self.fetcher.counters.cache_bytes, there);
-            self.job.came(there).await;
+        for some in self.blocks() {
+            let needs = self.survey(&some).await?;
+            let all: u64 = some.iter().map(|key| self.length(key)).sum();
+            let missing: u64 = needs.iter().map(|need| self.length(&need.key)).sum();
+            self.was_there(all - missing).await;
             self.see_to(needs, true).await?;
         }
         Ok(())
@@ -188,8 +196,7 @@ impl Loader<'_> {
             return Ok(Some(need));
         }
         if news {
-            let range = self.range(&need.key);
-            self.job.came(range.end - range.start).await;
+            self.was_there(self.length(&need.key)).await;
         }
         Ok(None)
     }
@@ -206,12 +213,11 @@ impl Loader<'_> {
             let Some(parts) = self.read_back(source, need.key, &step).await else {
                 return Ok(false);
             };
-            self.fetcher.count_cached(&parts);
             let pieces: Vec<_> = parts.into_iter().map(|part| part.bytes).collect();
             let write = BlockWrite {
                 key: need.key,
                 mount: self.fetcher.pin.mounted.id(),
-                block_length: need.key.len_in(self.fetcher.pin.length()),
+                block_length: self.length(&need.key),
                 offset: step.start - need.key.start(),
                 checksum: checksum(&pieces),
                 pieces,
@@ -266,13 +272,20 @@ impl Loader<'_> {
     /// missing or damaged is brought once more.
     pub(super) async fn verify(&self) -> Result<()> {
         self.compare_version().await?;
-        let wrong = self.wrong(&self.blocks()).await?;
-        if wrong.is_empty() {
-            return Ok(());
+        for some in self.blocks() {
+            let wrong = self.wrong(&some).await?;
+            if !wrong.is_empty() {
+                self.mend(&wrong).await?;
+            }
         }
-        let needs = self.survey(&wrong).await?;
+        Ok(())
+    }
+
+    /// Brings these once more; they have to be there then.
+    async fn mend(&self, wrong: &[BlockKey]) -> Result<()> {
+        let needs = self.survey(wrong).await?;
         self.see_to(needs, false).await?;
-        let still = self.wrong(&wrong).await?;
+        let still = self.wrong(wrong).await?;
         if still.is_empty() {
             return Ok(());
         }
