@@ -266,6 +266,29 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn states_are_counted_as_they_are_and_not_as_they_were_asked_for() {
+        let liveness = liveness();
+        let mut view = registered();
+        view.nodes[2].draining = true;
+        liveness.living(1, view);
+        let all = NodeStates {
+            registered: 3,
+            live: 3,
+            draining: 1,
+        };
+        assert_eq!(
+            liveness.states(1),
+            all,
+            "they may not have found the leader yet"
+        );
+        tokio::time::advance(Duration::from_secs(8)).await;
+        liveness.beat(1, NodeId::new(3), sign(3));
+        tokio::time::advance(Duration::from_secs(8)).await;
+        let one = NodeStates { live: 1, ..all };
+        assert_eq!(liveness.states(1), one);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_view_names_who_lives_and_its_epoch_rises_with_each_change() {
         let liveness = liveness();
         liveness.living(1, registered());

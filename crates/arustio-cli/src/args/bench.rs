@@ -35,7 +35,7 @@ pub struct BenchRead {
     #[arg(long, conflicts_with = "random")]
     pub read_at: bool,
     /// Leave the block nodes out of it
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["local", "transport"])]
     pub no_cache: bool,
     /// Take what block nodes have, and give them nothing
     #[arg(long, conflicts_with = "no_cache")]

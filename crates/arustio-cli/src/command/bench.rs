@@ -168,6 +168,11 @@ impl TryFrom<BenchRead> for data::ReadPlan {
     type Error = FsError;
 
     fn try_from(args: BenchRead) -> Result<Self, FsError> {
+        if args.local && args.transport == Some(Wire::Grpc) {
+            let message = "--local reads by descriptors, which come in frames: leave out \
+                           --transport grpc";
+            return Err(FsError::new(ErrorKind::InvalidArgument, message));
+        }
         Ok(Self {
             path: fs_path(&args.path)?,
             request: size(&args.request)?,

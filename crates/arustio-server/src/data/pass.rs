@@ -141,6 +141,7 @@ mod tests {
         assert!(lending.take(Tier::Memory, 21, 100).is_none());
         let _other = lending.take(Tier::Disk, 50, 100).unwrap();
         let _second = lending.take(Tier::Memory, 20, 100).unwrap();
+        assert_eq!(lending.lent(), [(Tier::Memory, 50), (Tier::Disk, 50)]);
         drop(first);
         assert!(lending.take(Tier::Memory, 30, 100).is_some());
         assert!(lending.take(Tier::Memory, u64::MAX, 100).is_none());

@@ -186,8 +186,15 @@ async fn cold_passes_read_the_store_each_time_and_no_fill_leaves_the_nodes_alone
     ];
     let said = bench(&house, &twice).await;
     assert_eq!(said[0]["params"]["ufs_bytes"], 10 * MIB, "{said:?}");
-    let both = ["bench", "read", "--no-cache", "--cold", "/data/d/c"];
-    assert_eq!(house.run(&both).await.code, 2);
+    for senseless in [
+        &["--no-cache", "--cold"][..],
+        &["--no-cache", "--no-fill"],
+        &["--no-cache", "--local"],
+        &["--local", "--transport", "grpc"],
+    ] {
+        let all = [&["bench", "read", "/data/d/c"], senseless].concat();
+        assert_eq!(house.run(&all).await.code, 2, "{senseless:?}");
+    }
 }
 
 #[tokio::test]
@@ -273,6 +280,11 @@ async fn bytes_are_counted_by_the_way_that_they_go() {
     fs(&house, &["load", "--wait", "/data/d/c"]).await.ok();
     let whole = 5 * MIB as u64;
     assert_eq!(bytes("tcp", "in").await + bytes("unix", "in").await, whole);
+    // What is verified is compared with its checksums: no descriptor would do.
+    fs(&house, &["load", "--verify", "/data/d/c"]).await.ok();
+    let tcp = bytes("tcp", "out").await;
+    assert_eq!(tcp + bytes("unix", "out").await, whole);
+    assert_eq!(bytes("passed", "out").await, 0);
     let read = |how: &[&'static str]| {
         let mut all = vec!["read", "--no-limit", "/data/d/c"];
         all.extend(how);
@@ -280,7 +292,7 @@ async fn bytes_are_counted_by_the_way_that_they_go() {
         async move { bench(house, &all).await }
     };
     read(&["--no-local"]).await;
-    assert_eq!(bytes("tcp", "out").await, whole);
+    assert_eq!(bytes("tcp", "out").await, tcp + whole);
     read(&["--transport", "grpc"]).await;
     assert_eq!(bytes("grpc", "out").await, whole);
     read(&["--local"]).await;
