@@ -72,7 +72,8 @@ pub trait BlockClient: Send + Sync + fmt::Debug {
         deadline: Duration,
     ) -> Result<BlockStored, BlockError>;
 
-    /// Bytes that a node has of each of these runs of blocks.
+    /// Bytes that a node has of each of these runs of blocks. One of an earlier release can
+    /// only count from the first block on, and has none of the other runs by its word.
     async fn cached(
         &self,
         node: &NodeInfo,
@@ -211,6 +212,18 @@ pub struct BlockWrite {
     pub pieces: Vec<Bytes>,
     /// Of all pieces together, computed when they arrived from where they are true.
     pub checksum: Checksum,
+}
+
+impl BlockExtent {
+    /// The same for a node that counts from the first block on: none of them if it begins
+    /// elsewhere.
+    pub(crate) fn head(&self) -> Self {
+        Self {
+            first: 0,
+            blocks: if self.first > 0 { 0 } else { self.blocks },
+            ..*self
+        }
+    }
 }
 
 impl BlockWrite {

@@ -19,6 +19,8 @@ pub(super) const COUNT: usize = 8;
 pub(super) const GRANT: usize = 24;
 /// The feature of a side that knows leases.
 pub const LEASES: u32 = 1;
+/// The feature of a node that heeds where a run of blocks begins ([`Extent::first`]).
+pub const RUNS: u32 = 2;
 /// Bytes in the answer to a `Pass`.
 pub(super) const PASSED: usize = 4;
 
@@ -50,7 +52,8 @@ impl Versions {
 pub struct Hello {
     /// Versions that it speaks; of an answer, those of the node.
     pub versions: Versions,
-    /// What it knows beside its versions, as bits: [`LEASES`]; unknown ones are ignored.
+    /// What it knows beside its versions, as bits: [`LEASES`], [`RUNS`]; unknown ones are
+    /// ignored.
     pub features: u32,
     /// The cluster that it belongs to.
     pub cluster: ClusterId,
@@ -68,7 +71,7 @@ impl Default for Hello {
     fn default() -> Self {
         Self {
             versions: Versions::HERE,
-            features: LEASES,
+            features: LEASES | RUNS,
             cluster: ClusterId::default(),
             incarnation: Incarnation::default(),
             node: NodeId::default(),

@@ -145,7 +145,10 @@ impl Blocks {
             .map(blocks)
             .collect::<Result<_, Failure>>()?;
         let present = present(&*self.store, &extents).await?;
-        Ok(wire::CachedResponse { present })
+        Ok(wire::CachedResponse {
+            present,
+            runs: true,
+        })
     }
 
     async fn found(
