@@ -18,6 +18,10 @@ use crate::chunk;
 use crate::error::BlockError;
 use crate::store::{BlockWrite, Part, Parts, Presence, Rejection, WriteHint};
 
+/// The longest part: a reader can use the first bytes while it receives the next, and what
+/// it receives into is still in its processor's cache.
+const PART: u64 = 16 * chunk::CHUNK;
+
 /// Consecutive chunks.
 #[derive(Debug, Clone)]
 pub(crate) struct Run {
@@ -239,9 +243,12 @@ impl Image {
         let mut parts = Vec::with_capacity(self.runs.len());
         for run in &self.runs {
             let there = chunk::bytes_of(&run.chunks(), self.block_len);
-            let both = range.start.max(there.start)..range.end.min(there.end);
-            if both.start < both.end {
-                parts.push(run.part(both)?);
+            let mut at = range.start.max(there.start);
+            let end = range.end.min(there.end);
+            while at < end {
+                let cut = ((at / PART + 1) * PART).min(end);
+                parts.push(run.part(at..cut)?);
+                at = cut;
             }
         }
         Some(Parts {

@@ -22,6 +22,7 @@ mod usage;
 use std::fmt;
 use std::fs::File;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use arustio_types::cluster::NodeInfo;
@@ -62,6 +63,21 @@ pub trait BlockClient: Send + Sync + fmt::Debug {
         deadline: Duration,
     ) -> Result<Vec<BlockPart>, BlockError> {
         self.read(node, request, deadline).await
+    }
+
+    /// As [`read`](Self::read), each part handed to `sink` when it is there: its bytes can be
+    /// used, and let go of, while others are on their way. The number of bytes that were
+    /// handed over. Those that were handed over before an error are as good as any; some may
+    /// come twice.
+    async fn read_into(
+        &self,
+        node: &NodeInfo,
+        request: BlockRead,
+        deadline: Duration,
+        sink: PartSink,
+    ) -> Result<u64, BlockError> {
+        let parts = self.read(node, request, deadline).await?;
+        Ok(parts.into_iter().map(|part| hand_over(&sink, part)).sum())
     }
 
     /// Gives bytes of a block to a node.
@@ -141,6 +157,16 @@ pub trait BlockClient: Send + Sync + fmt::Debug {
     }
 }
 
+/// Takes parts of a block. It is called by whoever receives them, and must not wait.
+pub type PartSink = Arc<dyn Fn(BlockPart) + Send + Sync>;
+
+/// Hands over a part; the number of its bytes.
+pub(crate) fn hand_over(sink: &PartSink, part: BlockPart) -> u64 {
+    let length = part.bytes.len() as u64;
+    sink(part);
+    length
+}
+
 /// A whole block as part of a file, for reading. The node keeps it until this is dropped;
 /// its bytes stay readable for as long as the file is open.
 pub struct BlockLoan {
@@ -186,6 +212,9 @@ pub struct BlockRead {
     pub range: Range<u64>,
     /// Epoch of the view by which the node was chosen.
     pub epoch: u64,
+    /// Reads of one lane are best answered one after the other: who reads in sequence uses
+    /// the first bytes first. `None`: whatever is quickest.
+    pub lane: Option<u32>,
 }
 
 /// Bytes of a block. A run that was asked for may come as several that adjoin.

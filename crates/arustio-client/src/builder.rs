@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
 use arustio_types::meta::command::Principal;
 use arustio_types::{SystemClock, WallClock};
@@ -245,6 +246,7 @@ impl Builder {
             entropy,
             notice: self.notice,
             tasks,
+            lanes: AtomicU32::new(0),
             config,
         })))
     }

@@ -6,6 +6,7 @@
 //! and settling in modules of their names.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use arustio_types::meta::{Answer, Consistency, Query};
 use arustio_types::{ContentId, ErrorKind, WallClock, WriteId};
@@ -45,6 +46,7 @@ pub(crate) struct Client {
     pub(crate) entropy: Arc<Entropy>,
     pub(crate) notice: Notice,
     pub(crate) tasks: Tasks,
+    pub(crate) lanes: AtomicU32,
 }
 
 impl std::fmt::Debug for Client {
@@ -56,6 +58,11 @@ impl std::fmt::Debug for Client {
 }
 
 impl Client {
+    /// A lane for a stream: they take turns.
+    pub(crate) fn next_lane(&self) -> u32 {
+        self.lanes.fetch_add(1, Ordering::Relaxed)
+    }
+
     /// Asks; a refusal becomes an error.
     pub(crate) async fn ask(&self, query: Query, consistency: Consistency) -> Result<Answer> {
         match self.metadata.query(query, consistency).await? {

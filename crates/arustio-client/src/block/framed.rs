@@ -40,7 +40,7 @@ use tokio::time::Instant;
 use super::buffers::Buffers;
 use super::{
     Alone, BlockClient, BlockError, BlockExtent, BlockLease, BlockLoan, BlockOffer, BlockPart,
-    BlockRead, BlockSelector, BlockStored, BlockWant, BlockWrite, GrpcBlocks, LeaseWord,
+    BlockRead, BlockSelector, BlockStored, BlockWant, BlockWrite, GrpcBlocks, LeaseWord, PartSink,
 };
 use crate::metadata::ClusterIdentity;
 use connection::{Answer, Place, Question};
@@ -128,7 +128,7 @@ impl FramedBlocks {
         let pool = self.pool(place);
         let mut lost = None;
         for _ in 0..2 {
-            let connection = match pool.connection(node.id, until).await {
+            let connection = match pool.connection(node.id, question.lane, until).await {
                 Way::Frames(connection) => connection,
                 Way::Grpc => return Ok(Asked::Elsewhere(left(until))),
             };
@@ -175,6 +175,31 @@ fn refused(node: &NodeInfo, cause: impl Into<String>) -> BlockError {
 
 fn unknown(node: &NodeInfo) -> BlockError {
     refused(node, "it does not know what is asked")
+}
+
+/// A read as a question.
+fn reading(asked: &BlockRead) -> Question {
+    let mut header = Header::request(Operation::Read, 0).of(&asked.key);
+    header.epoch = asked.epoch;
+    header.offset = asked.range.start;
+    header.length = asked.range.end.saturating_sub(asked.range.start);
+    Question {
+        wanted: asked.range.clone(),
+        lane: asked.lane,
+        ..Question::new(header)
+    }
+}
+
+/// The answer to a read, if it is one: a miss has no parts.
+fn read(node: &NodeInfo, asked: &BlockRead, answer: Answer) -> Result<Answer, BlockError> {
+    match answer.header.status {
+        Status::Ok if answer.damaged => Err(BlockError::Corrupt {
+            address: address(node),
+            key: asked.key,
+        }),
+        Status::Ok | Status::Miss | Status::YouFill => Ok(answer),
+        _ => Err(unwanted(node, &answer)),
+    }
 }
 
 /// A write as a question; `None` if it is larger than any block.
@@ -282,27 +307,28 @@ impl BlockClient for FramedBlocks {
         asked: BlockRead,
         deadline: Duration,
     ) -> Result<Vec<BlockPart>, BlockError> {
-        let mut header = Header::request(Operation::Read, 0).of(&asked.key);
-        header.epoch = asked.epoch;
-        header.offset = asked.range.start;
-        header.length = asked.range.end.saturating_sub(asked.range.start);
+        match self.ask(node, reading(&asked), deadline).await? {
+            Asked::Answered(answer) => Ok(read(node, &asked, answer)?.parts),
+            Asked::Elsewhere(left) => self.grpc.read(node, asked, left).await,
+            Asked::Unknown => Err(unknown(node)),
+        }
+    }
+
+    async fn read_into(
+        &self,
+        node: &NodeInfo,
+        asked: BlockRead,
+        deadline: Duration,
+        sink: PartSink,
+    ) -> Result<u64, BlockError> {
         let question = Question {
-            wanted: asked.range.clone(),
-            ..Question::new(header)
+            sink: Some(Arc::clone(&sink)),
+            ..reading(&asked)
         };
-        let answer = match self.ask(node, question, deadline).await? {
-            Asked::Answered(answer) => answer,
-            Asked::Elsewhere(left) => return self.grpc.read(node, asked, left).await,
-            Asked::Unknown => return Err(unknown(node)),
-        };
-        match answer.header.status {
-            Status::Ok if answer.damaged => Err(BlockError::Corrupt {
-                address: address(node),
-                key: asked.key,
-            }),
-            Status::Ok => Ok(answer.parts),
-            Status::Miss | Status::YouFill => Ok(Vec::new()),
-            _ => Err(unwanted(node, &answer)),
+        match self.ask(node, question, deadline).await? {
+            Asked::Answered(answer) => Ok(read(node, &asked, answer)?.handed_over),
+            Asked::Elsewhere(left) => self.grpc.read_into(node, asked, left, sink).await,
+            Asked::Unknown => Err(unknown(node)),
         }
     }
 

@@ -39,7 +39,7 @@ use tokio::time::Instant;
 use super::buffers::{Buffer, Buffers};
 use super::{
     BlockClient, BlockError, BlockExtent, BlockLoan, BlockOffer, BlockPart, BlockRead,
-    BlockSelector, BlockStored, BlockWant, BlockWrite, LeaseWord,
+    BlockSelector, BlockStored, BlockWant, BlockWrite, LeaseWord, PartSink, hand_over,
 };
 use crate::config::LocalConfig;
 use map::Mapping;
@@ -281,6 +281,21 @@ impl BlockClient for LocalBlocks {
         deadline: Duration,
     ) -> Result<Vec<BlockPart>, BlockError> {
         self.inner.read_checked(node, asked, deadline).await
+    }
+
+    async fn read_into(
+        &self,
+        node: &NodeInfo,
+        asked: BlockRead,
+        deadline: Duration,
+        sink: PartSink,
+    ) -> Result<u64, BlockError> {
+        let until = Instant::now() + deadline;
+        if let Some(parts) = self.at_hand(node, &asked, deadline).await {
+            return Ok(parts.into_iter().map(|part| hand_over(&sink, part)).sum());
+        }
+        let left = until.saturating_duration_since(Instant::now());
+        self.inner.read_into(node, asked, left, sink).await
     }
 
     async fn write(

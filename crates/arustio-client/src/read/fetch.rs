@@ -7,6 +7,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arustio_types::block::slices;
 use arustio_types::cluster::NodeInfo;
@@ -16,11 +17,12 @@ use bytes::{Buf as _, Bytes};
 use futures::future::join_all;
 use futures::stream::{BoxStream, try_unfold};
 use futures::{Stream, StreamExt as _};
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::Instant;
 
 use super::pin::{Counters, Pin};
 use crate::block::fill::checksum;
-use crate::block::{BlockError, BlockPart, BlockRead, BlockSelector, BlockWrite};
+use crate::block::{BlockError, BlockPart, BlockRead, BlockSelector, BlockWrite, PartSink};
 use crate::client::Client;
 use crate::error::{FsError, Result};
 
@@ -58,6 +60,32 @@ pub(crate) struct Fetcher {
     pub(crate) client: Arc<Client>,
     pub(crate) pin: Arc<Pin>,
     pub(crate) counters: Arc<Counters>,
+    /// Of a stream, whose first bytes are used first.
+    pub(crate) lane: Option<u32>,
+}
+
+/// What a node gave of a block.
+#[derive(Debug, Default)]
+struct Came {
+    bytes: u64,
+    /// Without what was handed over already.
+    parts: Vec<BlockPart>,
+}
+
+impl Came {
+    fn together(parts: Vec<BlockPart>) -> Self {
+        Self {
+            bytes: parts.iter().map(|part| part.bytes.len() as u64).sum(),
+            parts,
+        }
+    }
+
+    fn handed_over(bytes: u64) -> Self {
+        Self {
+            bytes,
+            parts: Vec::new(),
+        }
+    }
 }
 
 impl Fetcher {
@@ -77,7 +105,7 @@ impl Fetcher {
         let reads = blocks.map(|slice| {
             let key = self.key(slice.index);
             async move {
-                let parts = self.ask_node(key, slice.range.clone()).await;
+                let parts = self.ask_node(key, slice.range.clone(), None).await;
                 let place = move |part: BlockPart| Piece {
                     at: key.start() + part.offset,
                     bytes: part.bytes,
@@ -95,7 +123,37 @@ impl Fetcher {
         pieces
     }
 
-    async fn ask_node(&self, key: BlockKey, range: Range<u64>) -> Vec<BlockPart> {
+    /// The same, handed over as it comes: the bytes of each block in order, and some perhaps
+    /// twice.
+    pub(crate) async fn cached_into(&self, range: &Range<u64>, pieces: UnboundedSender<Piece>) {
+        if !self.client.config.read.cache || range.is_empty() {
+            return;
+        }
+        let blocks = slices(self.pin.block_size, range.clone(), self.pin.length());
+        let reads = blocks.map(|slice| {
+            let (key, pieces) = (self.key(slice.index), pieces.clone());
+            let sink: PartSink = Arc::new(move |part| {
+                // Whoever takes them may be gone.
+                let _ = pieces.send(Piece {
+                    at: key.start() + part.offset,
+                    bytes: part.bytes,
+                });
+            });
+            async move {
+                let parts = self.ask_node(key, slice.range, Some(&sink)).await;
+                parts.into_iter().for_each(|part| sink(part));
+            }
+        });
+        join_all(reads).await;
+    }
+
+    /// What a node has of a block. With a sink those parts are returned that did not go there.
+    async fn ask_node(
+        &self,
+        key: BlockKey,
+        range: Range<u64>,
+        sink: Option<&PartSink>,
+    ) -> Vec<BlockPart> {
         let Ok(view) = self.client.metadata.cluster_view().await else {
             return Vec::new();
         };
@@ -104,41 +162,66 @@ impl Fetcher {
             key,
             range,
             epoch: view.epoch,
+            lane: self.lane,
         };
         let Some(node) = owners.choose(&view, &key, Instant::now()) else {
             return Box::pin(self.elsewhere(&view, None, &request)).await;
         };
         let deadline = self.client.config.read.node_timeout;
-        let asked = self.client.blocks.read(node, request.clone(), deadline);
+        let asked = self.read_from(node, &request, deadline, sink);
         let hedges = &self.client.hedges;
-        let there = |parts: &Vec<BlockPart>| !parts.is_empty();
+        let there = |came: &Came| came.bytes > 0;
         // On the heap, since it is rare and large.
-        let instead = || Box::pin(self.instead(&view, node.id, &request));
+        let instead = || {
+            let instead = self.instead(&view, node.id, &request);
+            Box::pin(async move { instead.await.map(Came::together) })
+        };
         let raced = hedges.race(node.id, self.hedge_floor(), asked, there, instead);
         let raced = raced.await;
-        let parts = match raced.asked {
-            Some(Ok(parts)) => {
+        let came = match raced.asked {
+            Some(Ok(came)) => {
                 owners.succeeded(node.id);
-                parts
+                came
             }
             Some(Err(error)) => {
                 self.failed_at(node, key, &error).await;
-                Vec::new()
+                Came::default()
             }
             None => {
                 owners.lost(node.id, Instant::now());
-                Vec::new()
+                Came::default()
             }
         };
         if let Some(got) = raced.backup {
             Counters::add(&self.counters.hedges_won, 1);
-            return got;
+            return got.parts;
         }
-        if parts.is_empty() {
+        if came.bytes == 0 {
             return Box::pin(self.elsewhere(&view, Some(node.id), &request)).await;
         }
-        self.count_cached(&parts);
-        parts
+        Counters::add(&self.counters.cache_bytes, came.bytes);
+        came.parts
+    }
+
+    async fn read_from(
+        &self,
+        node: &NodeInfo,
+        request: &BlockRead,
+        deadline: Duration,
+        sink: Option<&PartSink>,
+    ) -> Result<Came, BlockError> {
+        let (blocks, request) = (&self.client.blocks, request.clone());
+        match sink {
+            None => blocks
+                .read(node, request, deadline)
+                .await
+                .map(Came::together),
+            Some(sink) => {
+                let sink = Arc::clone(sink);
+                let read = blocks.read_into(node, request, deadline, sink).await;
+                read.map(Came::handed_over)
+            }
+        }
     }
 
     /// A node could not help. What does not match its checksum is dropped there.

@@ -5,7 +5,7 @@
 //! whole. Reading ahead is paid from the budget; the segment that is needed next goes
 //! ahead in any case. Dropping the stream ends all tasks.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -29,6 +29,7 @@ struct Segment {
 
 struct Flow {
     handle: Arc<Handle>,
+    lane: u32,
     wanted: Range<u64>,
     fetcher: Fetcher,
     waiting: VecDeque<Range<u64>>,
@@ -39,13 +40,15 @@ struct Flow {
 
 /// The bytes of a range, in order.
 pub(crate) fn stream(handle: Arc<Handle>, wanted: Range<u64>) -> BoxStream<'static, Result<Bytes>> {
-    let fetcher = handle.fetcher();
+    let lane = handle.client.next_lane();
+    let fetcher = in_lane(&handle, lane);
     let flow = Flow {
         window: Window::new(handle.client.config.read.parallel),
         waiting: cut(&fetcher, &wanted),
         active: VecDeque::new(),
         fetcher,
         handle,
+        lane,
         wanted,
         ended: false,
     };
@@ -54,6 +57,13 @@ pub(crate) fn stream(handle: Arc<Handle>, wanted: Range<u64>) -> BoxStream<'stat
         Some((item, flow))
     })
     .boxed()
+}
+
+fn in_lane(handle: &Handle, lane: u32) -> Fetcher {
+    Fetcher {
+        lane: Some(lane),
+        ..handle.fetcher()
+    }
 }
 
 fn cut(fetcher: &Fetcher, wanted: &Range<u64>) -> VecDeque<Range<u64>> {
@@ -96,7 +106,7 @@ impl Flow {
     /// The handle is pinned to another version now, and nothing was handed out yet.
     fn restart(&mut self) {
         self.active.clear();
-        self.fetcher = self.handle.fetcher();
+        self.fetcher = in_lane(&self.handle, self.lane);
         self.waiting = cut(&self.fetcher, &self.wanted);
     }
 
@@ -131,33 +141,81 @@ fn begin(fetcher: Fetcher, range: Range<u64>, share: Option<OwnedSemaphorePermit
     }
 }
 
-/// Sends a segment: what the nodes have, and each gap in between as one request.
+/// Sends a segment: what the nodes have as it comes, and each gap as one request.
 async fn fetch(
     fetcher: &Fetcher,
     range: Range<u64>,
     sender: &mpsc::UnboundedSender<Result<Bytes>>,
 ) -> Result<()> {
-    let hand_on = |piece: Piece| {
-        let _ = sender.send(Ok(piece.bytes));
-    };
     fetcher.check_mount().await?;
-    let cached = fetcher.cached(&range).await;
-    let gaps = plan::gaps(&range, cached.iter().map(Piece::range));
-    let mut cached = cached.into_iter().peekable();
-    for gap in gaps {
-        while let Some(piece) = cached.next_if(|piece| piece.at < gap.start) {
-            hand_on(piece);
-        }
+    let mut order = Order {
+        at: range.start,
+        early: BTreeMap::new(),
+        sender,
+    };
+    warm(fetcher, &range, &mut order).await;
+    while order.at < range.end {
+        let gap = order.gap(range.end);
         let grid = fetcher.client.config.read.min_fetch.get();
         let wide = plan::widen(std::slice::from_ref(&gap), grid, fetcher.pin.length());
         let wide = wide.into_iter().next().unwrap_or(gap.clone());
         let mut pieces = fetcher.cold(wide).await?;
         while let Some(piece) = pieces.next().await {
             if let Some(piece) = piece?.within(&gap) {
-                hand_on(piece);
+                order.take(piece);
             }
         }
     }
-    cached.for_each(hand_on);
     Ok(())
+}
+
+/// What the nodes have.
+async fn warm(fetcher: &Fetcher, range: &Range<u64>, order: &mut Order<'_>) {
+    let (sink, mut pieces) = mpsc::unbounded_channel();
+    let asking = fetcher.cached_into(range, sink);
+    let taking = async {
+        while let Some(piece) = pieces.recv().await {
+            order.take(piece);
+        }
+    };
+    // The one who is asked lets go of the channel when everything is there.
+    tokio::join!(asking, taking);
+}
+
+/// Puts pieces in order. Those of several blocks come side by side.
+struct Order<'a> {
+    /// Up to here everything was handed on.
+    at: u64,
+    /// What came before its turn.
+    early: BTreeMap<u64, Piece>,
+    sender: &'a mpsc::UnboundedSender<Result<Bytes>>,
+}
+
+impl Order<'_> {
+    fn take(&mut self, piece: Piece) {
+        if piece.at > self.at {
+            self.early.insert(piece.at, piece);
+            return;
+        }
+        self.hand_on(piece);
+        while let Some(next) = self.early.first_entry().filter(|e| *e.key() <= self.at) {
+            let next = next.remove();
+            self.hand_on(next);
+        }
+    }
+
+    /// Without what was handed on before: a piece may come twice.
+    fn hand_on(&mut self, piece: Piece) {
+        if let Some(rest) = piece.within(&(self.at..u64::MAX)) {
+            self.at = rest.range().end;
+            // Whoever takes the bytes may be gone.
+            let _ = self.sender.send(Ok(rest.bytes));
+        }
+    }
+
+    /// What is missing next.
+    fn gap(&self, end: u64) -> Range<u64> {
+        let next = self.early.first_key_value().map(|(at, _)| *at);
+        self.at..next.unwrap_or(end)
+    }
 }

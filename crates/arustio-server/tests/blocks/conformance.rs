@@ -51,6 +51,7 @@ impl Bench<'_> {
             key,
             range,
             epoch: 3,
+            lane: None,
         };
         self.client
             .read(&self.node, request, PATIENT)
@@ -250,6 +251,7 @@ async fn deadlines_are_kept_and_dropping_is_safe(bench: &Bench<'_>) {
         key,
         range: 0..length as u64,
         epoch: 0,
+        lane: None,
     };
     let mute = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = mute.local_addr().unwrap().to_string();

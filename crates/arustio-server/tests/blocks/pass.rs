@@ -47,6 +47,7 @@ async fn read(client: &LocalBlocks, node: &NodeInfo, key: BlockKey) -> Bytes {
         key,
         range: 0..LENGTH as u64,
         epoch: 0,
+        lane: None,
     };
     let parts = client.read(node, request, PATIENT).await.unwrap();
     assert_eq!(parts.len(), 1, "not all of it");

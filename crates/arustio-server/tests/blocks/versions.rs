@@ -107,6 +107,7 @@ async fn works(client: &FramedBlocks, node: &arustio_types::cluster::NodeInfo, i
         key,
         range: 0..70_000,
         epoch: 0,
+        lane: None,
     };
     let parts = client.read(node, request, PATIENT).await.unwrap();
     assert_eq!(

@@ -495,6 +495,7 @@ async fn answers_tell_of_newer_views_on_every_wire_and_unknown_numbers_are_refus
         key,
         range: 0..BLOCK,
         epoch: old,
+        lane: None,
     };
     let told = || (Arc::new(Epoch::default()), Arc::new(Epoch::default()));
     let (by_grpc, by_frames) = told();

@@ -30,8 +30,8 @@ use tokio_util::task::AbortOnDropHandle;
 use super::catch::{Catching, Caught};
 use super::inlet::Inlet;
 use super::outbox::{Outbox, WriteHalf};
-use crate::block::BlockPart;
-use crate::block::buffers::Buffers;
+use crate::block::buffers::{Buffer, Buffers};
+use crate::block::{BlockPart, PartSink};
 use crate::metadata::ClusterIdentity;
 use crate::net;
 
@@ -58,12 +58,16 @@ impl fmt::Display for Place {
 }
 
 /// What is asked.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct Question {
     pub(super) header: Header,
     pub(super) payload: Vec<Bytes>,
     /// Of a read: which bytes may be answered.
     pub(super) wanted: Range<u64>,
+    /// Who takes the parts of a read as they come.
+    pub(super) sink: Option<PartSink>,
+    /// Whose answers come one after the other.
+    pub(super) lane: Option<u32>,
     /// What the node has to know, as the features of a `Hello`.
     pub(super) needs: u32,
 }
@@ -74,6 +78,8 @@ impl Question {
             header,
             payload: Vec::new(),
             wanted: 0..0,
+            sink: None,
+            lane: None,
             needs: 0,
         }
     }
@@ -84,8 +90,11 @@ impl Question {
 pub(super) struct Answer {
     /// Of the last frame.
     pub(super) header: Header,
-    /// Of a read, in order; their bytes were compared with their checksums.
+    /// Of a read, in order; their bytes were compared with their checksums. Without those
+    /// that were handed over.
     pub(super) parts: Vec<BlockPart>,
+    /// Bytes of the parts that were handed over.
+    pub(super) handed_over: u64,
     /// Of anything else.
     pub(super) payload: Bytes,
     /// Bytes did not match their checksum; there are no parts then.
@@ -162,14 +171,26 @@ struct Waiting {
     ended: Option<String>,
 }
 
-#[derive(Debug)]
 struct Entry {
     operation: Operation,
     /// What is still to come of a read.
     wanted: Range<u64>,
+    sink: Option<PartSink>,
+    handed_over: u64,
+    /// Bytes in a row that are being received, and where they begin.
+    run: Option<(u64, Buffer)>,
     parts: Vec<BlockPart>,
     damaged: bool,
     answer: oneshot::Sender<Answer>,
+}
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entry")
+            .field("operation", &self.operation)
+            .field("wanted", &self.wanted)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Connection {
@@ -304,6 +325,9 @@ impl Entry {
         let entry = Self {
             operation: question.header.operation,
             wanted: question.wanted.clone(),
+            sink: question.sink.clone(),
+            handed_over: 0,
+            run: None,
             parts: Vec::new(),
             damaged: false,
             answer,
@@ -319,23 +343,56 @@ impl Entry {
             && end.is_some_and(|end| end <= self.wanted.end)
     }
 
-    fn take(&mut self, header: &Header, bytes: Bytes, matches: bool) {
-        self.wanted.start = header.offset + bytes.len() as u64;
-        self.damaged |= !matches;
-        match self.damaged {
-            true => self.parts.clear(),
-            false => self.parts.push(BlockPart {
-                offset: header.offset,
-                bytes,
-            }),
+    /// What to receive bytes into that may come: the run that they continue, or a buffer of
+    /// their own. What is handed over is let go of soon, so each part has its own.
+    fn buffer(&mut self, header: &Header, buffers: &Buffers) -> Buffer {
+        let length = header.payload_length as usize;
+        if let Some((start, buffer)) = self.run.take() {
+            let room = buffer.length() - buffer.filled().len();
+            if start + buffer.filled().len() as u64 == header.offset && length <= room {
+                return buffer;
+            }
+            self.part(start, buffer);
         }
+        // The rest of what was asked for, however much of it comes.
+        let rest = usize::try_from(self.wanted.end - header.offset).unwrap_or(length);
+        let more = header.flags.has(Flags::MORE) && self.sink.is_none();
+        buffers.take(if more { rest } else { length })
+    }
+
+    fn part(&mut self, offset: u64, buffer: Buffer) {
+        self.parts.push(BlockPart {
+            offset,
+            bytes: buffer.freeze(),
+        });
+    }
+
+    /// Takes bytes that came; what is to be handed over now.
+    fn take(&mut self, header: &Header, buffer: Buffer, matches: bool) -> Option<BlockPart> {
+        let length = u64::from(header.payload_length);
+        self.wanted.start = header.offset + length;
+        self.damaged |= !matches;
+        if self.damaged {
+            self.parts.clear();
+            return None;
+        }
+        let start = self.wanted.start - buffer.filled().len() as u64;
+        if self.sink.is_none() {
+            self.run = Some((start, buffer));
+            return None;
+        }
+        self.handed_over += length;
+        Some(BlockPart {
+            offset: start,
+            bytes: buffer.freeze(),
+        })
     }
 }
 
 /// What to do with the payload of an answer.
 enum Use {
-    /// Bytes of a read.
-    Part,
+    /// Bytes of a read, to be received into this.
+    Part(Buffer),
     /// A text or a list.
     Whole,
     /// Nobody waits for it.
@@ -406,29 +463,32 @@ impl Shared {
             self.heard();
             let header = Header::decode(&bytes).map_err(io::Error::other)?;
             let passed = self.passed(&header)?;
-            match self.usage(&header)? {
+            match self.usage(&header, inlet.buffers())? {
                 Use::Nothing => inlet.skip(&header).await?,
-                usage => {
+                Use::Part(mut buffer) => {
+                    let length = header.payload_length as usize;
+                    let sum = inlet.receive(&mut buffer, length, || self.heard()).await?;
+                    self.part(&header, buffer, sum == header.payload_crc32c);
+                }
+                Use::Whole => {
                     let payload = inlet.payload(&header, || self.heard()).await?;
-                    let matches = payload.crc32c == header.payload_crc32c;
-                    match usage {
-                        Use::Part => self.part(&header, payload.bytes, matches),
-                        _ if matches => self.whole(header, payload.bytes, passed),
-                        _ => return Err(io::Error::other("its answer is damaged")),
+                    if payload.crc32c != header.payload_crc32c {
+                        return Err(io::Error::other("its answer is damaged"));
                     }
+                    self.whole(header, payload.bytes, passed);
                 }
             }
         }
         Ok(())
     }
 
-    fn usage(&self, header: &Header) -> io::Result<Use> {
+    fn usage(&self, header: &Header, buffers: &Buffers) -> io::Result<Use> {
         let strange = header.flags.strange() != Flags::NONE;
         if strange || !header.is_answer() {
             return Err(io::Error::other("it sent what is no answer"));
         }
-        let waiting = self.waiting.lock();
-        let Some(entry) = waiting.entries.get(&header.request) else {
+        let mut waiting = self.waiting.lock();
+        let Some(entry) = waiting.entries.get_mut(&header.request) else {
             return match header.request {
                 // About the connection, not about a request.
                 0 => Err(io::Error::other(format!(
@@ -443,18 +503,22 @@ impl Shared {
             return Err(io::Error::other("it answers what was not asked"));
         }
         match has_it && entry.operation == Operation::Read {
-            true if entry.admits(header) => Ok(Use::Part),
+            true if entry.admits(header) => Ok(Use::Part(entry.buffer(header, buffers))),
             true => Err(io::Error::other("it sent bytes that were not asked for")),
             false => Ok(Use::Whole),
         }
     }
 
-    fn part(&self, header: &Header, bytes: Bytes, matches: bool) {
+    fn part(&self, header: &Header, buffer: Buffer, matches: bool) {
         let mut waiting = self.waiting.lock();
         let Some(entry) = waiting.entries.get_mut(&header.request) else {
             return;
         };
-        entry.take(header, bytes, matches);
+        if let Some(part) = entry.take(header, buffer, matches)
+            && let Some(sink) = &entry.sink
+        {
+            sink(part);
+        }
         if header.flags.has(Flags::MORE) {
             return;
         }
@@ -472,11 +536,15 @@ impl Shared {
 }
 
 impl Entry {
-    fn deliver(self, header: Header, payload: Bytes, passed: Option<Passed>) {
+    fn deliver(mut self, header: Header, payload: Bytes, passed: Option<Passed>) {
+        if let Some((start, buffer)) = self.run.take().filter(|_| !self.damaged) {
+            self.part(start, buffer);
+        }
         // Nobody may be waiting any more.
         let _ = self.answer.send(Answer {
             header,
             parts: self.parts,
+            handed_over: self.handed_over,
             payload,
             damaged: self.damaged,
             passed,

@@ -10,7 +10,7 @@ use arustio_proto::frame::{HEADER, Header};
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt as _, BufReader};
 
-use crate::block::buffers::Buffers;
+use crate::block::buffers::{Buffer, Buffers};
 
 /// Headers and small payloads are read together up to this.
 const BUFFER: usize = 16 << 10;
@@ -66,10 +66,29 @@ impl<R: AsyncRead + Unpin> Inlet<R> {
     /// # Errors
     /// `UnexpectedEof` when the peer closes inside it, and whatever the system says.
     pub async fn payload(&mut self, header: &Header, moved: impl Fn()) -> io::Result<Payload> {
-        let mut buffer = self.buffers.take(header.payload_length as usize);
+        let length = header.payload_length as usize;
+        let mut buffer = self.buffers.take(length);
+        let crc32c = self.receive(&mut buffer, length, moved).await?;
+        Ok(Payload {
+            bytes: buffer.freeze(),
+            crc32c,
+        })
+    }
+
+    /// The next `length` bytes, after those that are in the buffer; their checksum.
+    ///
+    /// # Errors
+    /// As [`payload`](Self::payload).
+    pub async fn receive(
+        &mut self,
+        buffer: &mut Buffer,
+        length: usize,
+        moved: impl Fn(),
+    ) -> io::Result<u32> {
+        let end = buffer.filled().len() + length;
         let mut crc32c = 0;
-        while buffer.filled().len() < buffer.length() {
-            let piece = buffer.room(PIECE);
+        while buffer.filled().len() < end {
+            let piece = buffer.room(PIECE.min(end - buffer.filled().len()));
             let read = self.reader.read(piece).await?;
             if read == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
@@ -78,10 +97,12 @@ impl<R: AsyncRead + Unpin> Inlet<R> {
             buffer.advance(read);
             moved();
         }
-        Ok(Payload {
-            bytes: buffer.freeze(),
-            crc32c,
-        })
+        Ok(crc32c)
+    }
+
+    /// Where its payloads come from.
+    pub fn buffers(&self) -> &Buffers {
+        &self.buffers
     }
 
     /// Reads past everything until the peer closes.

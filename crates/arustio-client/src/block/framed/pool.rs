@@ -1,7 +1,8 @@
 //! The connections to one node, and when not to try.
 //!
 //! A connection carries many requests, so a few are enough; another one is opened when
-//! all that there are have work. A node whose frames cannot be reached, or that speaks
+//! all that there are have work. Requests of one lane share one, so that their answers come
+//! in the order in which they are used. A node whose frames cannot be reached, or that speaks
 //! another version, is left to gRPC for a pause that doubles with each failure. One caller
 //! at a time connects; the others use what there is, or wait for the first.
 
@@ -43,9 +44,22 @@ pub(super) struct Pool {
 
 #[derive(Debug, Default)]
 struct State {
-    open: Vec<Arc<Connection>>,
+    open: Vec<Open>,
     failures: u32,
     pause: Option<Instant>,
+}
+
+/// A connection, and the lane of those that are answered on it one after the other. No two
+/// have the same.
+#[derive(Debug)]
+struct Open {
+    lane: u32,
+    connection: Arc<Connection>,
+}
+
+/// Which of the connections serves a lane.
+fn lane_of(lane: u32) -> u32 {
+    lane % MOST as u32
 }
 
 /// What the state says at a moment.
@@ -68,8 +82,8 @@ impl Pool {
     }
 
     /// A connection, or why there is none. Safe to drop.
-    pub(super) async fn connection(&self, node: NodeId, until: Instant) -> Way {
-        let _turn = match self.choose() {
+    pub(super) async fn connection(&self, node: NodeId, lane: Option<u32>, until: Instant) -> Way {
+        let _turn = match self.choose(lane) {
             Choice::Use(connection) => return Way::Frames(connection),
             Choice::Pause => return Way::Grpc,
             Choice::Open(Some(other)) => match self.connecting.try_lock() {
@@ -86,29 +100,40 @@ impl Pool {
             }
         };
         // Somebody may have connected, or failed to, meanwhile.
-        match self.choose() {
+        match self.choose(lane) {
             Choice::Use(connection) => Way::Frames(connection),
             Choice::Pause => Way::Grpc,
-            Choice::Open(other) => self.open(node, until, other).await,
+            Choice::Open(other) => self.open(node, lane, until, other).await,
         }
     }
 
-    fn choose(&self) -> Choice {
+    fn choose(&self, lane: Option<u32>) -> Choice {
         let mut state = self.state.lock();
-        state.open.retain(|connection| connection.is_open());
-        let least = state.open.iter().min_by_key(|connection| connection.load());
-        let least = least.cloned();
+        state.open.retain(|open| open.connection.is_open());
         let paused = state.pause.is_some_and(|pause| Instant::now() < pause);
-        match least {
-            Some(least) if least.load() < ENOUGH || state.open.len() >= MOST || paused => {
-                Choice::Use(least)
+        let open = &state.open;
+        if let Some(lane) = lane.map(lane_of) {
+            if let Some(own) = open.iter().find(|open| open.lane == lane) {
+                return Choice::Use(Arc::clone(&own.connection));
             }
+        }
+        let least = open.iter().min_by_key(|open| open.connection.load());
+        let least = least.map(|open| Arc::clone(&open.connection));
+        match least {
+            Some(least) if open.len() >= MOST || paused => Choice::Use(least),
+            Some(least) if lane.is_none() && least.load() < ENOUGH => Choice::Use(least),
             None if paused => Choice::Pause,
             least => Choice::Open(least),
         }
     }
 
-    async fn open(&self, node: NodeId, until: Instant, other: Option<Arc<Connection>>) -> Way {
+    async fn open(
+        &self,
+        node: NodeId,
+        lane: Option<u32>,
+        until: Instant,
+        other: Option<Arc<Connection>>,
+    ) -> Way {
         let opening = Connection::open(&self.place, node, self.cluster, &self.buffers);
         let opened = tokio::time::timeout(patience(until), opening).await;
         let late = |_| NoConnection::Unreachable("it does not answer".to_owned());
@@ -118,7 +143,11 @@ impl Pool {
                 let mut state = self.state.lock();
                 state.failures = 0;
                 state.pause = None;
-                state.open.push(Arc::clone(&connection));
+                let lane = lane.map_or_else(|| state.free_lane(), lane_of);
+                state.open.push(Open {
+                    lane,
+                    connection: Arc::clone(&connection),
+                });
                 Way::Frames(connection)
             }
             Err(why) => {
@@ -132,6 +161,11 @@ impl Pool {
 }
 
 impl State {
+    fn free_lane(&self) -> u32 {
+        let taken = |lane: &u32| self.open.iter().any(|open| open.lane == *lane);
+        (0..).find(|lane| !taken(lane)).unwrap_or_default()
+    }
+
     fn failed(&mut self, why: &NoConnection, now: Instant) {
         let doubled = FIRST_PAUSE.saturating_mul(1 << self.failures.min(10));
         let pause = match why {

@@ -98,6 +98,7 @@ fn read(range: std::ops::Range<u64>) -> BlockRead {
         },
         range,
         epoch: 1,
+        lane: None,
     }
 }
 
@@ -125,7 +126,7 @@ async fn answers_are_matched_by_their_ids_in_any_order() {
         let connected = client.pool(Place::Tcp(node.data.frames.clone().unwrap()));
         // Both on one connection.
         connected
-            .connection(node.id, Instant::now() + PATIENT)
+            .connection(node.id, None, Instant::now() + PATIENT)
             .await;
         let (one, two) = tokio::join!(
             client.read(&node, read(10..16), PATIENT),
@@ -278,7 +279,8 @@ async fn a_node_that_says_nothing_costs_the_deadline_and_its_connection() {
         let short = Duration::from_millis(200);
         // So that what the node said last, its greeting, is older than the question.
         let pool = client.pool(Place::Tcp(node.data.frames.clone().unwrap()));
-        pool.connection(node.id, Instant::now() + PATIENT).await;
+        pool.connection(node.id, None, Instant::now() + PATIENT)
+            .await;
         tokio::time::sleep(Duration::from_millis(20)).await;
         let late = client.read(&node, read(0..4), short).await;
         assert!(

@@ -145,6 +145,7 @@ fn read(index: u64, range: Range<u64>) -> BlockRead {
         key: key(index),
         range,
         epoch: 0,
+        lane: None,
     }
 }
 

@@ -243,6 +243,7 @@ impl Loader<'_> {
             key,
             range: wanted.clone(),
             epoch: 0,
+            lane: None,
         };
         let blocks = &self.job.client.blocks;
         let mut parts = match blocks.read_checked(node, request, PATIENT).await {
