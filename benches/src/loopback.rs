@@ -1,35 +1,27 @@
 //! What TCP over loopback carries: bytes, the limit of warm reads, and small messages to
 //! and fro, the limit of small ones.
 //!
-//! The bytes are as many different ones as those that are held against them: what is sent
-//! again and again stays in the processor's cache, and is sent about half as fast again.
-//!
 //! Both ends are processes of their own, as the servers and clients that are held against
-//! them are, with the same congestion control.
+//! them are. What each end does is in `arustio_cli::limit`, which the command measures by.
 
 use std::io::Write as _;
-use std::sync::Arc;
-use std::time::Instant;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
+use arustio_cli::limit;
 use arustio_testkit::processes::Process;
 use clap::Subcommand;
-use futures::future::try_join_all;
 use serde_json::json;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::process::Command;
 
 use crate::load;
 
 const BYTES: usize = 4 << 30;
-const FRAME: usize = 1 << 20;
-/// Different bytes that are sent.
-const PAYLOAD: usize = 256 << 20;
-/// Bytes of a small message.
-const SMALL: usize = 64;
 /// Messages to and fro.
 const TURNS: usize = 20_000;
+/// No measurement takes so long.
+const LONG: Duration = Duration::from_secs(600);
 
 /// One end.
 #[derive(Debug, Subcommand)]
@@ -60,10 +52,17 @@ pub(crate) enum Loopback {
 /// Plays one end.
 pub(crate) async fn run(end: Loopback) -> Result<()> {
     match end {
-        Loopback::Send { streams } => send(streams).await,
-        Loopback::Receive { address, streams } => receive(&address, streams).await,
-        Loopback::Pong => pong().await,
-        Loopback::Ping { address } => ping(&address).await,
+        Loopback::Send { streams } => Ok(limit::send(listen().await?, streams, BYTES).await?),
+        Loopback::Receive { address, streams } => {
+            let rate = limit::receive(&address, streams, None).await?;
+            say(&json!({ "rate": rate }))
+        }
+        Loopback::Pong => Ok(limit::pong(listen().await?).await?),
+        Loopback::Ping { address } => {
+            let micros = limit::ping(&address, TURNS, LONG).await?;
+            let median = micros.get(micros.len() / 2).context("no turn was made")?;
+            say(&json!({ "p50_us": median }))
+        }
     }
 }
 
@@ -99,90 +98,16 @@ async fn other_end(arguments: &[&str]) -> Result<(Process, String)> {
     Ok((process, address))
 }
 
+/// A listener whose address is printed.
 async fn listen() -> Result<TcpListener> {
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
-    rustix::net::sockopt::set_tcp_congestion(&listener, "cubic")?;
+    let listener = limit::listen().await?;
     let mut out = std::io::stdout();
     writeln!(out, "{}", listener.local_addr()?)?;
     out.flush()?;
     Ok(listener)
 }
 
-async fn send(streams: usize) -> Result<()> {
-    let listener = listen().await?;
-    let mut sockets = Vec::new();
-    for _ in 0..streams.max(1) {
-        sockets.push(listener.accept().await?.0);
-    }
-    let frames = BYTES / FRAME / sockets.len();
-    let payload = Arc::new(vec![7; PAYLOAD]);
-    let sending = sockets.into_iter().map(|mut socket| {
-        let payload = Arc::clone(&payload);
-        tokio::spawn(async move {
-            for frame in payload.chunks(FRAME).cycle().take(frames) {
-                socket.write_all(frame).await?;
-            }
-            socket.shutdown().await
-        })
-    });
-    for sent in try_join_all(sending).await? {
-        sent?;
-    }
-    Ok(())
-}
-
-async fn receive(address: &str, streams: usize) -> Result<()> {
-    let mut sockets = Vec::new();
-    for _ in 0..streams.max(1) {
-        sockets.push(TcpStream::connect(address).await?);
-    }
-    let started = Instant::now();
-    let receiving = sockets
-        .into_iter()
-        .map(|socket| tokio::spawn(discard(socket)));
-    let mut bytes = 0;
-    for received in try_join_all(receiving).await? {
-        bytes += received?;
-    }
-    let rate = bytes as f64 / started.elapsed().as_secs_f64();
-    writeln!(std::io::stdout(), "{}", json!({ "rate": rate }))?;
-    Ok(())
-}
-
-async fn discard(mut socket: TcpStream) -> std::io::Result<usize> {
-    let mut frame = vec![0; FRAME];
-    let mut bytes = 0;
-    loop {
-        match socket.read(&mut frame).await? {
-            0 => return Ok(bytes),
-            read => bytes += read,
-        }
-    }
-}
-
-async fn pong() -> Result<()> {
-    let (mut socket, _) = listen().await?.accept().await?;
-    socket.set_nodelay(true)?;
-    let mut message = [0; SMALL];
-    while socket.read_exact(&mut message).await.is_ok() {
-        socket.write_all(&message).await?;
-    }
-    Ok(())
-}
-
-async fn ping(address: &str) -> Result<()> {
-    let mut socket = TcpStream::connect(address).await?;
-    socket.set_nodelay(true)?;
-    let mut message = [7; SMALL];
-    let mut micros = Vec::with_capacity(TURNS);
-    for _ in 0..TURNS {
-        let started = Instant::now();
-        socket.write_all(&message).await?;
-        socket.read_exact(&mut message).await?;
-        micros.push(started.elapsed().as_secs_f64() * 1e6);
-    }
-    micros.sort_by(f64::total_cmp);
-    let said = json!({ "p50_us": micros[TURNS / 2] });
+fn say(said: &serde_json::Value) -> Result<()> {
     writeln!(std::io::stdout(), "{said}")?;
     Ok(())
 }

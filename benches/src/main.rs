@@ -20,6 +20,7 @@ mod report;
 mod rows;
 mod service;
 mod stage;
+mod tree;
 mod trio;
 
 use std::path::PathBuf;
@@ -66,6 +67,8 @@ enum Limit {
     Redis(redis::RedisLoad),
     /// Reads of the page cache
     Pread(pread::Pread),
+    /// Small files in a local directory
+    Tree(tree::Tree),
     /// Synced appends
     Append(append::Append),
     /// The state engine of a server that has ended
@@ -83,6 +86,7 @@ async fn main() -> ExitCode {
         Some(Limit::Etcd(load)) => etcd::run(load).await,
         Some(Limit::Redis(load)) => redis::run(load).await,
         Some(Limit::Pread(pread)) => pread::run(&pread),
+        Some(Limit::Tree(tree)) => tree::run(&tree),
         Some(Limit::Append(append)) => append::run(&append),
         Some(Limit::Engine(engine)) => engine::run(&engine),
         None => rows::run(args.bin_dir, args.row.as_deref(), args.pace, args.json).await,

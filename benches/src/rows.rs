@@ -2,6 +2,7 @@
 
 mod blocks;
 mod bytes;
+mod epoch;
 mod fail_over;
 mod meta;
 mod names;
@@ -17,8 +18,8 @@ use crate::report::Line;
 use crate::stage::Stage;
 
 /// Rows that can be measured, in the order of the table.
-const ROWS: [&str; 15] = [
-    "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "15", "16", "memory",
+const ROWS: [&str; 16] = [
+    "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "14", "15", "16", "memory",
 ];
 
 /// How long and how large.
@@ -30,6 +31,9 @@ pub(crate) struct Pace {
     /// Seconds of one measurement of rows 8 and 9
     #[arg(long, default_value_t = 2.0)]
     pub(crate) seconds: f64,
+    /// Files of row 14
+    #[arg(long, default_value_t = 10_000)]
+    pub(crate) files: u64,
     /// How many times as large rows 10 to 12 are
     #[arg(long, default_value_t = 1)]
     pub(crate) scale: u64,
@@ -97,6 +101,7 @@ async fn measure(bin_dir: &Path, row: &str, pace: Pace) -> Result<Vec<Line>> {
     }
     let settings: &[(&str, &str)] = match row {
         "12" => &names::SMALL_MEMORY,
+        "14" => &epoch::ROOM,
         _ => &[],
     };
     let mut stage = Stage::start(bin_dir, settings).await?;
@@ -112,6 +117,7 @@ async fn measure(bin_dir: &Path, row: &str, pace: Pace) -> Result<Vec<Line>> {
         "10" => names::rename(&stage, pace).await,
         "11" => names::list(&mut stage, pace).await,
         "12" => names::size(&mut stage, pace).await,
+        "14" => epoch::epoch(&stage, pace).await,
         "16" => start::start_up(&stage, pace.rounds).await,
         _ => bytes::memory(&stage).await,
     };

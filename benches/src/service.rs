@@ -17,7 +17,10 @@ pub(crate) struct Service<'a> {
 impl Service<'_> {
     /// Runs one command with `--json` and returns its result.
     pub(crate) async fn measure(&self, arguments: &[&str]) -> Result<Value> {
-        let summary = self.cli.run(arguments).await?;
+        // A limit is measured by the row, in processes of its own and at another time.
+        let bench = arguments.first() == Some(&"bench");
+        let more: &[&str] = if bench { &["--no-limit"] } else { &[] };
+        let summary = self.cli.run(&[arguments, more].concat()).await?;
         summary.with_context(|| format!("arustio {} printed nothing", arguments.join(" ")))
     }
 

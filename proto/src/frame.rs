@@ -29,6 +29,11 @@
 //! the first byte of the answer's header, and nothing else ever carries one: whoever reads
 //! takes one off the queue of those that came for each such answer.
 //!
+//! # Runs of blocks
+//! A `Stat` counts the blocks of each [`body::Extent`] from its first one on. A node that does
+//! not say [`body::RUNS`] in its `Hello` counts all of them from block 0, and is asked for
+//! nothing else.
+//!
 //! # Leases
 //! Only between sides that both say [`body::LEASES`] in their `Hello`. A `Read` with
 //! [`Flags::WANT_FILL`] asks for whole chunks, says how long the block is, and in `millis`

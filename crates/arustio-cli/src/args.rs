@@ -4,11 +4,17 @@
 //! Alluxio users have in their fingers. Paths are taken as the bytes that the shell
 //! passed: no glob, no percent-decoding, no URI parsing.
 
+mod bench;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+
+pub use self::bench::{
+    BenchCommand, BenchEpoch, BenchMeta, BenchMix, BenchRead, BenchWrite, MetaOp, Wire,
+};
 
 /// A distributed file system: one namespace over object stores, and a shared cache.
 #[derive(Debug, Parser)]
@@ -57,8 +63,11 @@ pub enum Command {
         #[command(subcommand)]
         verb: AdminCommand,
     },
-    /// Measure: read, write, metadata operations
+    /// Measure: read, write, metadata operations, a mix; beside what this machine can do
     Bench {
+        /// Leave out the limit, which takes a second
+        #[arg(long, global = true)]
+        no_limit: bool,
         /// The workload.
         #[command(subcommand)]
         workload: BenchCommand,
@@ -134,6 +143,8 @@ pub enum FsCommand {
         /// The file
         path: OsString,
     },
+    /// Bring files or trees into the block nodes, and wait until they are there
+    Load(LoadArgs),
     /// Forget what is cached of files or trees; the files stay
     Free {
         /// Files, directories or mount points
@@ -237,7 +248,7 @@ pub enum FsCommand {
         #[arg(required = true)]
         paths: Vec<OsString>,
     },
-    /// Bytes and files below a path
+    /// Bytes below a path, and how many of them are cached: SIZE, CACHED (%), PATH
     #[command(disable_help_flag = true)]
     Du {
         /// Only the total of each argument
@@ -246,6 +257,9 @@ pub enum FsCommand {
         /// Sizes for people
         #[arg(short = 'h', long)]
         human: bool,
+        /// Do not ask block nodes: sizes only, without listing what is below
+        #[arg(long)]
+        no_cached: bool,
         /// Take what the nearest metadata server knows; it may be old, and the UFS is not asked
         #[arg(long)]
         stale_ok: bool,
@@ -364,6 +378,31 @@ pub struct UpdateMountArgs {
     pub path: OsString,
     /// The same UFS under another URI
     pub uri: Option<String>,
+}
+
+/// `arustio fs load`
+#[derive(Debug, Args)]
+pub struct LoadArgs {
+    /// Give each block to so many nodes, or to all if there are fewer; those who read look for
+    /// more than one only if their read.replicas says so, or the first one fails
+    /// [default: as configured, 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=8))]
+    pub replicas: Option<u8>,
+    /// Ask all nodes at the end what they hold, and fail with NoSpace (exit code 8) unless it
+    /// is everything. The command does the work itself and always waits for it; without this
+    /// it succeeds when each byte was taken, also if later ones have pushed it out again
+    #[arg(long)]
+    pub wait: bool,
+    /// Read back what is cached and compare it with its checksums, and the version of each file
+    /// with the store; what is missing or damaged is loaded once more
+    #[arg(long)]
+    pub verify: bool,
+    /// Read at most so much a second from the UFS, such as 100MiB
+    #[arg(long, value_name = "SIZE")]
+    pub bandwidth: Option<String>,
+    /// Files, directories or mount points
+    #[arg(required = true)]
+    pub paths: Vec<OsString>,
 }
 
 /// `arustio fs ls`
@@ -486,7 +525,8 @@ pub enum NodeCommand {
 /// `arustio admin report ...`
 #[derive(Debug, Subcommand)]
 pub enum ReportCommand {
-    /// Size and use of the cache, by node and tier
+    /// Size and use of the cache, by node and tier, and the share of reads that found all
+    /// they asked for since the node was started
     Capacity,
 }
 
@@ -556,111 +596,4 @@ pub enum RaftCommand {
     },
     /// Make a snapshot on the leader and drop its log below it
     Snapshot,
-}
-
-/// `arustio bench ...`
-#[derive(Debug, Subcommand)]
-pub enum BenchCommand {
-    /// Read a file again and again
-    Read {
-        /// Bytes per request
-        #[arg(long, visible_alias = "bs", default_value = "1MiB")]
-        request: String,
-        /// Readers at once
-        #[arg(long, default_value_t = 1)]
-        streams: usize,
-        /// Random offsets instead of a sequence
-        #[arg(long)]
-        random: bool,
-        /// One request by offset after the other, instead of a stream
-        #[arg(long, conflicts_with = "random")]
-        read_at: bool,
-        /// Leave the block nodes out of it
-        #[arg(long)]
-        no_cache: bool,
-        /// How bytes of block nodes travel: framed or grpc [default: as configured, framed]
-        #[arg(long, value_enum, value_name = "TRANSPORT")]
-        transport: Option<Wire>,
-        /// Take descriptors from a block node on this host, and read without a socket
-        /// [default: as configured, unless --transport says which wire to measure]
-        #[arg(long, conflicts_with = "no_local")]
-        local: bool,
-        /// Read through sockets only
-        #[arg(long)]
-        no_local: bool,
-        /// Stop after so many bytes [default: the file once per stream]
-        #[arg(long)]
-        total: Option<String>,
-        /// The file
-        path: OsString,
-    },
-    /// Write one file per stream
-    Write {
-        /// Bytes of each
-        #[arg(long, default_value = "1GiB")]
-        size: String,
-        /// Writers at once
-        #[arg(long, default_value_t = 1)]
-        streams: usize,
-        /// THROUGH or CACHE_THROUGH
-        #[arg(long, default_value = "THROUGH")]
-        write_type: String,
-        /// Leave the files there
-        #[arg(long)]
-        keep: bool,
-        /// A directory
-        path: OsString,
-    },
-    /// Metadata operations
-    Meta {
-        /// Which
-        #[arg(long, value_enum, default_value = "stat")]
-        op: MetaOp,
-        /// Clients at once
-        #[arg(long, default_value_t = 64)]
-        clients: usize,
-        /// Connections that the clients share [default: one for every 16 clients]
-        #[arg(long)]
-        connections: Option<usize>,
-        /// Entries of each directory that is listed or renamed, made first
-        #[arg(long, default_value_t = 10)]
-        files: usize,
-        /// For so long
-        #[arg(long, default_value = "5s")]
-        duration: String,
-        /// Stop each client after so many operations, if that comes first
-        #[arg(long)]
-        count: Option<u64>,
-        /// Leave what was made; otherwise it is removed, in the background as well
-        #[arg(long)]
-        keep: bool,
-        /// A directory that may be written
-        path: OsString,
-    },
-}
-
-/// How bytes of blocks travel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Wire {
-    /// In frames.
-    Framed,
-    /// Over gRPC.
-    Grpc,
-}
-
-/// What `bench meta` does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum MetaOp {
-    /// Linearizable stat of one directory
-    Stat,
-    /// Durable creation: makes directories, since outside mounts there is nothing else;
-    /// under a mount each owes the store a marker, which is then measured with it
-    Create,
-    /// Each client moves a directory of its own there and back; its entries (--files)
-    /// are directories too
-    Rename,
-    /// Lists a directory with --files entries, to its end
-    List,
-    /// 80 of 100 stat, 10 list, 7 create, 3 rename
-    Mix,
 }

@@ -7,13 +7,16 @@ pub(crate) mod admin;
 mod attributes;
 pub(crate) mod bench;
 mod bytes;
+mod cached;
 mod conf;
 mod copy;
 mod find;
+mod load;
 mod location;
 mod mounts;
 mod names;
 mod sync;
+mod usage;
 
 use arustio_client::FsError;
 
@@ -40,6 +43,7 @@ pub(crate) async fn fs(
         } => names::list(fs, &mut out, &path, v).await,
         FsCommand::Ls(args) => names::ls(fs, &mut out, args).await,
         FsCommand::Stat { stale_ok, paths } => names::stat(fs, &mut out, &paths, stale_ok).await,
+        FsCommand::Load(args) => load::load(fs, &mut out, global, args).await,
         FsCommand::Free { paths } => names::free(fs, &mut out, &paths).await,
         FsCommand::Mkdir { parents, paths } => names::mkdir(fs, &paths, parents).await,
         FsCommand::Touch { paths } => names::touch(fs, &paths).await,
@@ -75,18 +79,20 @@ pub(crate) async fn fs(
         FsCommand::Du {
             summary,
             human,
+            no_cached,
             stale_ok,
             paths,
             ..
         } => {
-            let look = names::DiskUse {
+            let look = usage::DiskUse {
                 summary,
                 human,
+                cached: !no_cached,
                 stale_ok,
             };
-            names::du(fs, &mut out, &paths, look).await
+            usage::du(fs, &mut out, &paths, look).await
         }
-        FsCommand::Count { stale_ok, paths } => names::count(fs, &mut out, &paths, stale_ok).await,
+        FsCommand::Count { stale_ok, paths } => usage::count(fs, &mut out, &paths, stale_ok).await,
         FsCommand::Cat { v, paths } => bytes::cat(fs, &mut out, &paths, v).await,
         FsCommand::Head { bytes, path } => bytes::head(fs, &mut out, &path, &bytes).await,
         FsCommand::Tail { bytes, path } => bytes::tail(fs, &mut out, &path, &bytes).await,

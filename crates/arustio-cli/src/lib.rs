@@ -9,6 +9,7 @@ pub mod args;
 mod command;
 mod config;
 mod connect;
+pub mod limit;
 mod local;
 mod output;
 mod process;

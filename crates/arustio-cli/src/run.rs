@@ -68,9 +68,9 @@ async fn run(cli: Cli) -> Result<u8, FsError> {
             ended = Box::pin(command::admin::run(&cli.global, verb)) => ended,
             _ = tokio::signal::ctrl_c() => Ok(INTERRUPTED),
         },
-        Command::Bench { workload } => {
+        Command::Bench { no_limit, workload } => {
             let connection = Connection::open(&cli.global).await?;
-            let work = command::bench::run(&connection, &cli.global, workload);
+            let work = command::bench::run(&connection, &cli.global, workload, !no_limit);
             interruptible(&connection, work).await
         }
     }

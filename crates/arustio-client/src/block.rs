@@ -55,9 +55,20 @@ pub trait BlockClient: Send + Sync + fmt::Debug {
         deadline: Duration,
     ) -> Result<Vec<BlockPart>, BlockError>;
 
-    /// The same, each part handed to `sink` when it is there: its bytes can be used, and let
-    /// go of, while others are on their way. The number of bytes that were handed over. Those
-    /// that were handed over before an error are as good as any; some may come twice.
+    /// The same, and every byte is compared with its checksum, whatever way it comes.
+    async fn read_checked(
+        &self,
+        node: &NodeInfo,
+        request: BlockRead,
+        deadline: Duration,
+    ) -> Result<Vec<BlockPart>, BlockError> {
+        self.read(node, request, deadline).await
+    }
+
+    /// As [`read`](Self::read), each part handed to `sink` when it is there: its bytes can be
+    /// used, and let go of, while others are on their way. The number of bytes that were
+    /// handed over. Those that were handed over before an error are as good as any; some may
+    /// come twice.
     async fn read_into(
         &self,
         node: &NodeInfo,
@@ -77,7 +88,8 @@ pub trait BlockClient: Send + Sync + fmt::Debug {
         deadline: Duration,
     ) -> Result<BlockStored, BlockError>;
 
-    /// Bytes that a node has of each of these contents.
+    /// Bytes that a node has of each of these runs of blocks. One of an earlier release can
+    /// only count from the first block on, and has none of the other runs by its word.
     async fn cached(
         &self,
         node: &NodeInfo,
@@ -178,13 +190,15 @@ impl fmt::Debug for BlockLoan {
     }
 }
 
-/// The blocks of one content, all from the first.
+/// Blocks of one content that follow one another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BlockExtent {
     /// Which content.
     pub content: ContentId,
     /// Into which blocks it is cut.
     pub size: BlockSize,
+    /// The first of them.
+    pub first: u64,
     /// How many of them.
     pub blocks: u64,
 }
@@ -227,6 +241,18 @@ pub struct BlockWrite {
     pub pieces: Vec<Bytes>,
     /// Of all pieces together, computed when they arrived from where they are true.
     pub checksum: Checksum,
+}
+
+impl BlockExtent {
+    /// The same for a node that counts from the first block on: none of them if it begins
+    /// elsewhere.
+    pub(crate) fn head(&self) -> Self {
+        Self {
+            first: 0,
+            blocks: if self.first > 0 { 0 } else { self.blocks },
+            ..*self
+        }
+    }
 }
 
 impl BlockWrite {

@@ -18,12 +18,16 @@ use crate::client::Client;
 use crate::error::Result;
 use crate::fs::{
     CreateOptions, DeleteOptions, DeleteSummary, FileReader, FileSystem, FileWriter, FreeSummary,
-    ListOptions, MkdirOptions, MountCheck, MountOutcome, MountRequest, OpenOptions, PathConfView,
-    PendingItem, RenameOptions, StatOptions, SyncFinding, SyncOptions, SyncSummary, UnmountSummary,
-    Usage, UsageOptions,
+    ListOptions, LoadEvent, LoadOptions, MkdirOptions, MountCheck, MountOutcome, MountRequest,
+    OpenOptions, PathConfView, PendingItem, RenameOptions, StatOptions, SyncFinding, SyncOptions,
+    SyncSummary, UnmountSummary, Usage, UsageOptions,
 };
 use crate::job::pending::{PendingReport, PendingRounds};
 use crate::names::Knowledge;
+use crate::read::load;
+
+/// Files that nodes are asked about at a time.
+const TOGETHER: usize = 256;
 
 /// A client of an Arustio cluster. Cheap to clone; all clones are one client.
 #[derive(Debug, Clone)]
@@ -183,6 +187,14 @@ impl FileSystem for ArustioFileSystem {
         found.map_err(|error| error.at(path).during("find the blocks of"))
     }
 
+    fn load(
+        &self,
+        paths: Vec<FsPath>,
+        options: LoadOptions,
+    ) -> BoxStream<'static, Result<LoadEvent>> {
+        load::load(Arc::clone(&self.0), paths, options)
+    }
+
     async fn free(&self, path: &FsPath) -> Result<FreeSummary> {
         let freed = self.free_blocks(path).await;
         freed.map_err(|error| error.at(path).during("free"))
@@ -199,29 +211,32 @@ impl FileSystem for ArustioFileSystem {
 impl ArustioFileSystem {
     async fn free_blocks(&self, path: &FsPath) -> Result<FreeSummary> {
         let status = self.0.stat(path, Knowledge::Fresh).await?;
+        let everything = ListOptions {
+            recursive: true,
+            ..ListOptions::default()
+        };
         let mut summary = FreeSummary::default();
-        if status.mount_point
-            && let Some(mount) = status.mount
-        {
-            summary.unreachable = self.0.remove_blocks(BlockSelector::Mount(mount)).await;
-        }
-        let mut entries = self.0.list(
-            path.clone(),
-            ListOptions {
-                recursive: true,
-                ..ListOptions::default()
-            },
-        );
-        while let Some(entry) = entries.next().await {
-            let Some(content) = entry?.content_id() else {
-                continue;
-            };
-            summary.files += 1;
+        let mut entries = self.0.list(path.clone(), everything).ready_chunks(TOGETHER);
+        while let Some(some) = entries.next().await {
+            let some = some.into_iter().collect::<Result<Vec<_>>>()?;
+            let files: Vec<FileStatus> = some.into_iter().filter(|e| !e.is_dir()).collect();
+            summary.files += files.len() as u64;
+            let cached = self.0.cached_bytes(&files).await;
+            summary.bytes += cached.into_iter().flatten().sum::<u64>();
             if !status.mount_point {
-                let removed = self.0.remove_blocks(BlockSelector::Content(content));
-                summary.unreachable = summary.unreachable.max(removed.await);
+                self.forget_all(&files, &mut summary).await;
             }
         }
+        if let Some(mount) = status.mount.filter(|_| status.mount_point) {
+            summary.unreachable = self.0.remove_blocks(BlockSelector::Mount(mount)).await;
+        }
         Ok(summary)
+    }
+
+    async fn forget_all(&self, files: &[FileStatus], summary: &mut FreeSummary) {
+        for content in files.iter().filter_map(FileStatus::content_id) {
+            let removed = self.0.remove_blocks(BlockSelector::Content(content));
+            summary.unreachable = summary.unreachable.max(removed.await);
+        }
     }
 }

@@ -23,10 +23,10 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 
 pub use options::{
-    CreateOptions, DeleteOptions, DeleteSummary, FreeSummary, ListOptions, MkdirOptions,
-    MountCheck, MountOutcome, MountRequest, OpenOptions, PathConfView, PendingItem, PendingKind,
-    ReadStats, RenameOptions, StatOptions, SyncFinding, SyncOptions, SyncSummary, UnmountSummary,
-    Usage, UsageOptions, WriteStats,
+    CreateOptions, DeleteOptions, DeleteSummary, FreeSummary, ListOptions, LoadEvent, LoadOptions,
+    LoadedFile, MkdirOptions, MountCheck, MountOutcome, MountRequest, OpenOptions, PathConfView,
+    PendingItem, PendingKind, ReadStats, RenameOptions, StatOptions, SyncFinding, SyncOptions,
+    SyncSummary, UnmountSummary, Usage, UsageOptions, WriteStats,
 };
 
 use crate::block::location::FileLocation;
@@ -123,6 +123,19 @@ pub trait FileSystem: Send + Sync + fmt::Debug {
     /// On which block nodes the blocks of a file belong, and how much of it is there. An
     /// estimate while others read and write.
     async fn location(&self, path: &FsPath) -> Result<FileLocation>;
+
+    /// Brings everything at and below these paths to the block nodes, several files and
+    /// blocks at once, in bounded memory. What is there is not read again, and of several
+    /// that load or read the same bytes one asks the under file system.
+    ///
+    /// The bytes of a file that did not fail were acknowledged by the nodes they belong on.
+    /// An error ends the stream; that a file failed is told with it and ends nothing.
+    /// Dropping the stream ends the work; what was loaded stays.
+    fn load(
+        &self,
+        paths: Vec<FsPath>,
+        options: LoadOptions,
+    ) -> BoxStream<'static, Result<LoadEvent>>;
 
     /// Drops cached blocks of everything at and below a path.
     async fn free(&self, path: &FsPath) -> Result<FreeSummary>;

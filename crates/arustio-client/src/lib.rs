@@ -56,9 +56,10 @@ pub use error::{FsError, Result};
 pub use filesystem::ArustioFileSystem;
 pub use fs::{
     Committed, CreateOptions, DeleteOptions, DeleteSummary, FileReader, FileSystem, FileWriter,
-    FreeSummary, ListOptions, MkdirOptions, MountCheck, MountOutcome, MountRequest, OpenOptions,
-    PathConfView, PendingItem, PendingKind, ReadStats, RenameOptions, StatOptions, SyncFinding,
-    SyncOptions, SyncSummary, UnmountSummary, Usage, UsageOptions, WriteStats,
+    FreeSummary, ListOptions, LoadEvent, LoadOptions, LoadedFile, MkdirOptions, MountCheck,
+    MountOutcome, MountRequest, OpenOptions, PathConfView, PendingItem, PendingKind, ReadStats,
+    RenameOptions, StatOptions, SyncFinding, SyncOptions, SyncSummary, UnmountSummary, Usage,
+    UsageOptions, WriteStats,
 };
 pub use job::pending::{PendingReport, PendingRounds};
 pub use read::sequential::SequentialReader;

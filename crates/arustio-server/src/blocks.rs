@@ -48,15 +48,22 @@ impl Identity {
     }
 }
 
-/// How full the tiers are.
+/// How full the tiers are, and how often they had what was asked for.
 pub(crate) fn usage(store: &dyn BlockStore) -> Vec<TierUsage> {
-    let tier = |tier: arustio_block::TierUsage| TierUsage {
-        name: tier.tier.name().to_owned(),
-        used: tier.used,
-        capacity: tier.capacity,
-        blocks: tier.blocks,
-        pinned: tier.pinned,
-        writable: tier.writable,
+    let counted = store.metrics();
+    let tier = |tier: arustio_block::TierUsage| {
+        let counted = counted.iter().find(|counted| counted.tier == tier.tier);
+        TierUsage {
+            name: tier.tier.name().to_owned(),
+            used: tier.used,
+            capacity: tier.capacity,
+            blocks: tier.blocks,
+            pinned: tier.pinned,
+            writable: tier.writable,
+            hits: counted.map_or(0, |counted| counted.hits),
+            partial_hits: counted.map_or(0, |counted| counted.partial_hits),
+            misses: counted.map_or(0, |counted| counted.misses),
+        }
     };
     store.usage().into_iter().map(tier).collect()
 }
@@ -118,7 +125,7 @@ pub(crate) async fn present(
     let mut present = Vec::with_capacity(extents.len());
     for (first, blocks) in extents {
         let mut bytes = 0;
-        for index in 0..*blocks {
+        for index in first.index..first.index.saturating_add(*blocks) {
             let found = store.contains(BlockKey { index, ..*first }).await;
             let found = found.map_err(|error| Failure::of(&error))?;
             bytes += found.map_or(0, |there| there.present);

@@ -325,6 +325,8 @@ impl Server {
 
     fn endpoint(&self, blocks: &BlockPart) -> Endpoint {
         let late = self.metadata.as_ref().map(|part| Arc::clone(&part.late));
+        let lending = Lending::default();
+        self.metrics.watch_lending(lending.clone());
         Endpoint {
             store: Arc::clone(&blocks.store),
             fills: Arc::clone(&blocks.fills),
@@ -337,7 +339,7 @@ impl Server {
             }),
             receiving: blocks.receiving.clone(),
             sending: blocks.sending.clone(),
-            lending: Lending::default(),
+            lending,
             buffers: Buffers::default(),
             config: self.settings.frames.clone(),
             metrics: self.metrics.clone(),

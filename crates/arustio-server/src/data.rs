@@ -44,7 +44,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::blocks::{Budget, Identity};
 use crate::config::FramesConfig;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Traffic, Way};
 pub(crate) use pass::Lending;
 use pass::{Holds, may_have};
 use socket::Socket;
@@ -158,11 +158,12 @@ fn welcome(
                     name: peer.to_string(),
                     is_here: peer.ip().is_loopback(),
                     holds: None,
+                    traffic: endpoint.metrics.traffic(Way::Tcp),
                 };
                 connection::serve(endpoint, read, write, peer, stop).await;
             }
             Stream::Unix(stream) => {
-                let peer = Peer::neighbour(&stream, &endpoint.config);
+                let peer = Peer::neighbour(&stream, &endpoint);
                 let (read, write) = stream.into_split();
                 let write = WriteHalf::Unix(write);
                 connection::serve(endpoint, read, write, peer, stop).await;
@@ -179,11 +180,14 @@ struct Peer {
     is_here: bool,
     /// What is kept for it; `None` for one that gets no descriptors.
     holds: Option<Arc<Holds>>,
+    /// Counts what goes to it and comes from it.
+    traffic: Traffic,
 }
 
 impl Peer {
     /// Somebody on this host, whose user the system tells.
-    fn neighbour(stream: &UnixStream, config: &FramesConfig) -> Self {
+    fn neighbour(stream: &UnixStream, endpoint: &Endpoint) -> Self {
+        let config = &endpoint.config;
         let uid = stream.peer_cred().ok().map(|peer| peer.uid());
         let own = rustix::process::geteuid().as_raw();
         let may = may_have(config.pass, uid, own);
@@ -192,6 +196,7 @@ impl Peer {
             name: format!("this host, user {user}"),
             is_here: true,
             holds: may.then(|| Arc::new(Holds::new(config.passes_per_connection))),
+            traffic: endpoint.metrics.traffic(Way::Unix),
         }
     }
 }

@@ -1,7 +1,10 @@
 //! What the daemon counts, and the text in which it is read.
 //!
 //! Names are `arustio_<crate>_<thing>_<unit>`; labels are bounded: methods, kinds of
-//! failure, tiers. Never a path.
+//! failure, tiers, ways, states. Never a path. All of them stand in a table of
+//! `docs/operations.md`, and a test compares the two.
+
+mod traffic;
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,6 +23,11 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 use tokio::sync::watch;
+
+use self::traffic::BlockTraffic;
+pub(crate) use self::traffic::{Opened, Traffic, Way};
+use crate::data::Lending;
+use crate::view::{Liveness, NodeStates};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RequestLabels {
@@ -40,6 +48,7 @@ pub struct Metrics {
     registry: Arc<Mutex<Registry>>,
     requests: Family<RequestLabels, Counter>,
     seconds: Seconds,
+    traffic: BlockTraffic,
 }
 
 impl fmt::Debug for Metrics {
@@ -67,8 +76,10 @@ impl Metrics {
             Unit::Seconds,
             seconds.clone(),
         );
+        let traffic = BlockTraffic::register(&mut registry);
         Self {
             registry: Arc::new(Mutex::new(registry)),
+            traffic,
             requests,
             seconds,
         }
@@ -88,6 +99,27 @@ impl Metrics {
         self.requests
             .get_or_create(&RequestLabels { method, kind })
             .inc();
+    }
+
+    /// The counters of block bytes that go one way.
+    pub(crate) fn traffic(&self, way: Way) -> Traffic {
+        self.traffic.of(way)
+    }
+
+    /// Shows what clients have descriptors of, too.
+    pub(crate) fn watch_lending(&self, lending: Lending) {
+        let collector = Box::new(Lent(lending));
+        self.registry.lock().register_collector(collector);
+    }
+
+    /// Shows which block nodes live, too, while this member leads.
+    pub(crate) fn watch_nodes(
+        &self,
+        liveness: Arc<Liveness>,
+        status: watch::Receiver<StoreStatus>,
+    ) {
+        let collector = Box::new(Nodes { liveness, status });
+        self.registry.lock().register_collector(collector);
     }
 
     /// Shows the tiers of a block store, too.
@@ -196,6 +228,57 @@ impl Collector for Leases {
             let help = "Leases of clients that bring what is missing";
             let encoder = encoder.encode_descriptor(short, help, None, kind)?;
             ConstCounter::new(value).encode(encoder)?;
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+struct Lent(Lending);
+
+impl Collector for Lent {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let (name, help) = (
+            "arustio_server_block_lent_bytes",
+            "Bytes of blocks whose descriptors clients have",
+        );
+        let kind = prometheus_client::metrics::MetricType::Gauge;
+        let mut family = encoder.encode_descriptor(name, help, None, kind)?;
+        for (tier, bytes) in self.0.lent() {
+            let value = i64::try_from(bytes).unwrap_or(i64::MAX);
+            let labels = [("tier", tier.name())];
+            ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+struct Nodes {
+    liveness: Arc<Liveness>,
+    status: watch::Receiver<StoreStatus>,
+}
+
+impl Collector for Nodes {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let status = *self.status.borrow();
+        let states = match status.role == Role::Leader {
+            true => self.liveness.states(status.term),
+            false => NodeStates::default(),
+        };
+        let (name, help) = (
+            "arustio_server_nodes",
+            "Block nodes as the leader sees them; 0 on other members",
+        );
+        let kind = prometheus_client::metrics::MetricType::Gauge;
+        let mut family = encoder.encode_descriptor(name, help, None, kind)?;
+        for (state, count) in [
+            ("registered", states.registered),
+            ("live", states.live),
+            ("draining", states.draining),
+        ] {
+            let value = i64::try_from(count).unwrap_or(i64::MAX);
+            ConstGauge::new(value).encode(family.encode_family(&[("state", state)])?)?;
         }
         Ok(())
     }

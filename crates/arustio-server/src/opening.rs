@@ -195,6 +195,8 @@ impl Opening {
         self.metrics.watch_metadata(store.watch());
         let expiry = self.settings.metadata.nodes.expiry;
         let liveness = Arc::new(Liveness::new(expiry, Arc::new(SystemClock)));
+        let watched = Arc::clone(&liveness);
+        self.metrics.watch_nodes(watched, store.watch());
         let tickets = u64::from_le_bytes(random()?);
         let (served, alive) = (Arc::clone(&store), Arc::clone(&liveness));
         let metadata = metadata::Inner::new(served, self.sealer, alive, tickets);

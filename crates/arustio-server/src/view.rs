@@ -46,6 +46,8 @@ struct Inner {
     /// Nodes that said that they leave.
     left: HashSet<NodeId>,
     last: Vec<NodeInfo>,
+    /// Those that are registered, as they were seen last.
+    registered: Vec<NodeInfo>,
     epoch: u64,
 }
 
@@ -57,6 +59,17 @@ pub(crate) struct Heard {
     pub(crate) address: String,
     /// How full it is, passed on to whoever asks as it came.
     pub(crate) tiers: Vec<TierUsage>,
+}
+
+/// How many block nodes there are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct NodeStates {
+    /// Registered, and not removed.
+    pub(crate) registered: usize,
+    /// Of those, the ones in the view that clients are given.
+    pub(crate) live: usize,
+    /// Of those, the ones that drain.
+    pub(crate) draining: usize,
 }
 
 /// A node that lives and makes another one impossible.
@@ -91,6 +104,20 @@ impl Inner {
         let heard = self.beats.get(&node)?;
         let young = now.duration_since(heard.at) < expiry;
         (young && !self.left.contains(&node)).then_some(heard)
+    }
+}
+
+impl Inner {
+    /// Those of these nodes that live, in a leadership that lasts since then.
+    fn living(&self, mut nodes: Vec<NodeInfo>, since: Instant, expiry: Duration) -> Vec<NodeInfo> {
+        let now = Instant::now();
+        let new_here = now.duration_since(since) < expiry;
+        nodes.retain(|node| {
+            self.own == Some(node.id)
+                || self.alive(node.id, now, expiry).is_some()
+                || new_here && !self.left.contains(&node.id)
+        });
+        nodes
     }
 }
 
@@ -160,19 +187,26 @@ impl Liveness {
         self.expiry
     }
 
+    /// How many nodes there are, as the leader of this term saw them last.
+    pub(crate) fn states(&self, term: u64) -> NodeStates {
+        let mut inner = self.inner.lock();
+        let since = inner.lead(term, &*self.wall);
+        let live = inner.living(inner.registered.clone(), since, self.expiry);
+        NodeStates {
+            registered: inner.registered.len(),
+            live: live.len(),
+            draining: live.iter().filter(|node| node.draining).count(),
+        }
+    }
+
     /// The registered nodes that live, as the leader of this term knows.
     pub(crate) fn living(&self, term: u64, registered: ClusterView) -> ClusterView {
         let mut inner = self.inner.lock();
         let since = inner.lead(term, &*self.wall);
-        let now = Instant::now();
-        let expiry = self.expiry;
-        let new_here = now.duration_since(since) < expiry;
-        let mut nodes = registered.nodes;
-        nodes.retain(|node| {
-            inner.own == Some(node.id)
-                || inner.alive(node.id, now, expiry).is_some()
-                || new_here && !inner.left.contains(&node.id)
-        });
+        if inner.registered != registered.nodes {
+            inner.registered.clone_from(&registered.nodes);
+        }
+        let nodes = inner.living(registered.nodes, since, self.expiry);
         if nodes != inner.last {
             inner.epoch += 1;
             inner.last.clone_from(&nodes);
@@ -229,6 +263,29 @@ mod tests {
     fn liveness() -> Liveness {
         let wall = Arc::new(ManualClock::new(Timestamp::from_millis(1000)));
         Liveness::new(Duration::from_secs(10), wall)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn states_are_counted_as_they_are_and_not_as_they_were_asked_for() {
+        let liveness = liveness();
+        let mut view = registered();
+        view.nodes[2].draining = true;
+        liveness.living(1, view);
+        let all = NodeStates {
+            registered: 3,
+            live: 3,
+            draining: 1,
+        };
+        assert_eq!(
+            liveness.states(1),
+            all,
+            "they may not have found the leader yet"
+        );
+        tokio::time::advance(Duration::from_secs(8)).await;
+        liveness.beat(1, NodeId::new(3), sign(3));
+        tokio::time::advance(Duration::from_secs(8)).await;
+        let one = NodeStates { live: 1, ..all };
+        assert_eq!(liveness.states(1), one);
     }
 
     #[tokio::test(start_paused = true)]

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use arustio_proto::block::v1 as block;
@@ -297,6 +298,7 @@ async fn blocks_are_stored_read_and_forgotten() {
         content: Some(content.into()),
         size_log2: BlockSize::DEFAULT.log2().into(),
         blocks,
+        first: 0,
     };
     let asked = block::CachedRequest {
         extents: vec![extent(9, 3), extent(10, 1)],
@@ -432,6 +434,46 @@ async fn health_metrics_and_version_are_served() {
         "arustio_meta_leading 1",
     ] {
         assert!(text.contains(name), "{name} is missing in {text}");
+    }
+    server.stop().await;
+}
+
+/// Names that stand in the table of the operators' handbook.
+fn documented() -> BTreeSet<String> {
+    let text = include_str!("../../../docs/operations.md");
+    let row = |line: &str| {
+        let name = line.strip_prefix("| `arustio_")?.split('`').next()?;
+        Some(format!("arustio_{name}"))
+    };
+    text.lines().filter_map(row).collect()
+}
+
+/// Names that are told, as they are asked for: counters with what OpenMetrics adds.
+fn exported(text: &str) -> BTreeSet<String> {
+    let family = |line: &str| {
+        let (name, kind) = line.strip_prefix("# TYPE ")?.split_once(' ')?;
+        let total = if kind == "counter" { "_total" } else { "" };
+        Some(format!("{name}{total}"))
+    };
+    text.lines().filter_map(family).collect()
+}
+
+#[tokio::test]
+async fn every_metric_is_documented_and_every_documented_metric_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = start(small(&folder), Engine::Memory).await.unwrap();
+    let mut client = Client::connect(&server).await;
+    client.query(&Query::ClusterView).await;
+    let (_, text) = get(&server, "/metrics").await;
+    assert_eq!(exported(&text), documented());
+    for line in [
+        "arustio_server_nodes{state=\"registered\"} 1",
+        "arustio_server_nodes{state=\"live\"} 1",
+        "arustio_server_nodes{state=\"draining\"} 0",
+        "arustio_server_block_bytes_total{wire=\"passed\",direction=\"out\"} 0",
+        "arustio_server_block_connections{wire=\"tcp\"} 0",
+    ] {
+        assert!(text.contains(line), "{line} is missing in {text}");
     }
     server.stop().await;
 }

@@ -19,6 +19,8 @@ pub(super) const COUNT: usize = 8;
 pub(super) const GRANT: usize = 24;
 /// The feature of a side that knows leases.
 pub const LEASES: u32 = 1;
+/// The feature of a node that heeds where a run of blocks begins ([`Extent::first`]).
+pub const RUNS: u32 = 2;
 /// Bytes in the answer to a `Pass`.
 pub(super) const PASSED: usize = 4;
 
@@ -50,7 +52,8 @@ impl Versions {
 pub struct Hello {
     /// Versions that it speaks; of an answer, those of the node.
     pub versions: Versions,
-    /// What it knows beside its versions, as bits: [`LEASES`]; unknown ones are ignored.
+    /// What it knows beside its versions, as bits: [`LEASES`], [`RUNS`]; unknown ones are
+    /// ignored.
     pub features: u32,
     /// The cluster that it belongs to.
     pub cluster: ClusterId,
@@ -68,7 +71,7 @@ impl Default for Hello {
     fn default() -> Self {
         Self {
             versions: Versions::HERE,
-            features: LEASES,
+            features: LEASES | RUNS,
             cluster: ClusterId::default(),
             incarnation: Incarnation::default(),
             node: NodeId::default(),
@@ -127,13 +130,15 @@ impl Hello {
     }
 }
 
-/// The blocks of one content, all from the first.
+/// Blocks of one content that follow one another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Extent {
     /// Which content.
     pub content: ContentId,
     /// Into which blocks it is cut.
     pub size: BlockSize,
+    /// The first of them; below 2^56, where no content ends.
+    pub first: u64,
     /// How many of them.
     pub blocks: u64,
 }
@@ -144,7 +149,9 @@ pub fn encode_extents(extents: &[Extent]) -> Vec<u8> {
     for extent in extents {
         bytes.extend(extent.content.get().to_le_bytes());
         bytes.extend(extent.blocks.to_le_bytes());
-        bytes.extend([extent.size.log2(), 0, 0, 0, 0, 0, 0, 0]);
+        // The low byte is the size, the others say where to begin.
+        let place = extent.first << 8 | u64::from(extent.size.log2());
+        bytes.extend(place.to_le_bytes());
     }
     bytes
 }
@@ -158,10 +165,11 @@ pub fn decode_extents(bytes: &[u8]) -> Result<Vec<Extent>, FrameError> {
     let extent = |mut raw: &[u8]| {
         let content = u128::from_le_bytes(take(&mut raw)?);
         let blocks = u64::from_le_bytes(take(&mut raw)?);
-        let [log2, ..]: [u8; 8] = take(&mut raw)?;
+        let place = u64::from_le_bytes(take(&mut raw)?);
         Some(Extent {
             content: ContentId::new(content),
-            size: BlockSize::from_log2(log2)?,
+            size: BlockSize::from_log2(place.to_le_bytes()[0])?,
+            first: place >> 8,
             blocks,
         })
     };

@@ -45,9 +45,24 @@ fn extents() -> Vec<Extent> {
     let extent = |blocks| Extent {
         content: key().content,
         size: key().size,
+        first: 0,
         blocks,
     };
     vec![extent(1), extent(300)]
+}
+
+#[test]
+fn a_run_of_blocks_may_begin_anywhere() {
+    let first = |first| {
+        vec![Extent {
+            first,
+            ..extents()[0]
+        }]
+    };
+    for at in [1, 300, (1 << 56) - 1] {
+        let bytes = body::encode_extents(&first(at));
+        assert_eq!(body::decode_extents(&bytes), Ok(first(at)));
+    }
 }
 
 fn grants() -> Vec<Grant> {

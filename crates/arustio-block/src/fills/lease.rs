@@ -106,6 +106,8 @@ pub enum Verdict {
 pub struct FillMetrics {
     /// Leases that were given.
     pub granted: u64,
+    /// Leases whose bytes are all there.
+    pub completed: u64,
     /// Times that a reader waited for another's bytes.
     pub waited: u64,
     /// Leases that ended before their bytes were there.
@@ -118,9 +120,10 @@ pub struct FillMetrics {
 
 impl FillMetrics {
     /// Name and value of each counter.
-    pub fn values(&self) -> [(&'static str, u64); 5] {
+    pub fn values(&self) -> [(&'static str, u64); 6] {
         [
             ("arustio_block_fills_granted_total", self.granted),
+            ("arustio_block_fills_completed_total", self.completed),
             ("arustio_block_fills_waited_total", self.waited),
             ("arustio_block_fills_lost_total", self.lost),
             ("arustio_block_fills_late_total", self.late),
@@ -251,6 +254,7 @@ impl LeaseTable {
             done = lease.left == 0;
         }
         if done {
+            self.metrics.completed += 1;
             self.remove(id);
         }
         self.ring(&key);

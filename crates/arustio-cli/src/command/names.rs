@@ -1,10 +1,10 @@
-//! Verbs about names: listings, directories, moves, removals, counts.
+//! Verbs about names: listings, directories, moves, removals.
 
 use std::ffi::{OsStr, OsString};
 
 use arustio_client::{
     CreateOptions, DeleteOptions, FileSystem, FsError, ListOptions, MkdirOptions, RenameOptions,
-    StatOptions, Usage, UsageOptions,
+    StatOptions,
 };
 use arustio_types::meta::command::AttributeChange;
 use arustio_types::meta::status::FileStatus;
@@ -219,8 +219,16 @@ pub(crate) async fn free(
             out.object(&json!({
                 "path": path.as_str(),
                 "files": freed.files,
+                "bytes": freed.bytes,
                 "unreachable_nodes": freed.unreachable,
             }))?;
+        } else {
+            let name = printable(path.as_str());
+            out.line(&format!(
+                "{name}: {} of {} files are freed",
+                output::size(freed.bytes, true),
+                freed.files
+            ))?;
         }
     }
     Ok(0)
@@ -349,110 +357,6 @@ pub(crate) async fn rm(
             arustio_only,
         };
         fs.delete(&fs_path(path)?, options).await?;
-    }
-    Ok(0)
-}
-
-/// What `du` shows, and how.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct DiskUse {
-    pub(crate) summary: bool,
-    pub(crate) human: bool,
-    pub(crate) stale_ok: bool,
-}
-
-/// Bytes below, per directory entry or in total.
-pub(crate) async fn du(
-    fs: &dyn FileSystem,
-    out: &mut Output,
-    paths: &[OsString],
-    look: DiskUse,
-) -> Result<u8, FsError> {
-    let DiskUse {
-        summary,
-        human,
-        stale_ok,
-    } = look;
-    for path in paths {
-        let path = fs_path(path)?;
-        if !summary {
-            let options = ListOptions {
-                stale_ok,
-                ..ListOptions::default()
-            };
-            let mut entries = fs.list(&path, options);
-            while let Some(entry) = entries.try_next().await? {
-                if entry.path == path {
-                    continue;
-                }
-                let usage = usage_of(fs, &entry, stale_ok).await?;
-                du_line(out, &entry.path, &usage, human)?;
-            }
-        }
-        let usage = fs.usage(&path, UsageOptions { stale_ok }).await?;
-        du_line(out, &path, &usage, human)?;
-    }
-    Ok(0)
-}
-
-/// A file says of itself what it takes.
-async fn usage_of(
-    fs: &dyn FileSystem,
-    entry: &FileStatus,
-    stale_ok: bool,
-) -> Result<Usage, FsError> {
-    if entry.is_dir() {
-        return fs.usage(&entry.path, UsageOptions { stale_ok }).await;
-    }
-    Ok(Usage {
-        files: 1,
-        directories: 0,
-        bytes: entry.size,
-    })
-}
-
-fn du_line(out: &mut Output, path: &FsPath, usage: &Usage, human: bool) -> Result<(), FsError> {
-    if out.is_json() {
-        return out.object(&json!({
-            "path": path.as_str(),
-            "bytes": usage.bytes,
-            "files": usage.files,
-            "directories": usage.directories,
-        }));
-    }
-    out.line(&format!(
-        "{}\t{}",
-        output::size(usage.bytes, human),
-        printable(path.as_str())
-    ))
-}
-
-/// Files, directories and bytes.
-pub(crate) async fn count(
-    fs: &dyn FileSystem,
-    out: &mut Output,
-    paths: &[OsString],
-    stale_ok: bool,
-) -> Result<u8, FsError> {
-    for path in paths {
-        let path = fs_path(path)?;
-        let usage = fs.usage(&path, UsageOptions { stale_ok }).await?;
-        if out.is_json() {
-            out.object(&json!({
-                "path": path.as_str(),
-                "files": usage.files,
-                "directories": usage.directories,
-                "bytes": usage.bytes,
-            }))?;
-        } else {
-            out.line(&format!(
-                "{:>12} files {:>12} directories {:>16} bytes  {}",
-                usage.files,
-                usage.directories,
-                usage.bytes,
-                printable(path.as_str())
-            ))?;
-        }
     }
     Ok(0)
 }

@@ -68,6 +68,20 @@ pub struct NodeTier {
     pub pinned: u64,
     /// It takes writes at the moment.
     pub writable: bool,
+    /// Reads since the node was started that found all they asked for.
+    pub hits: u64,
+    /// Reads that found some of it.
+    pub partial_hits: u64,
+    /// Reads that found nothing.
+    pub misses: u64,
+}
+
+impl NodeTier {
+    /// Reads of this tier since the node was started.
+    pub fn reads(&self) -> u64 {
+        let reads = self.hits.saturating_add(self.partial_hits);
+        reads.saturating_add(self.misses)
+    }
 }
 
 impl Admin {
@@ -148,6 +162,9 @@ fn node(state: wire::NodeState) -> Result<BlockNode> {
         blocks: tier.blocks,
         pinned: tier.pinned,
         writable: tier.writable,
+        hits: tier.hits,
+        partial_hits: tier.partial_hits,
+        misses: tier.misses,
     };
     Ok(BlockNode {
         entry,

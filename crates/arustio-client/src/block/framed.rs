@@ -524,13 +524,21 @@ impl FramedBlocks {
         let asked: Vec<_> = extents.iter().map(extent).collect();
         let payload = body::encode_extents(&asked);
         let header = Header::request(Operation::Stat, 0).with(&payload);
+        let runs = extents.iter().any(|extent| extent.first > 0);
         let question = Question {
             payload: vec![Bytes::from(payload)],
+            needs: if runs { body::RUNS } else { 0 },
             ..Question::new(header)
         };
         let answer = match self.ask(node, question, deadline).await? {
             Asked::Answered(answer) => answer,
             Asked::Elsewhere(left) => return self.grpc.cached(node, extents, left).await,
+            Asked::Unknown if runs => {
+                // It would count all of them from the first block on.
+                let heads = extents.iter().map(|extent| extent.head());
+                let heads: Vec<_> = heads.collect();
+                return Box::pin(self.count(node, &heads, deadline)).await;
+            }
             Asked::Unknown => return Err(unknown(node)),
         };
         if answer.header.status != Status::Ok {
@@ -550,6 +558,7 @@ fn extent(extent: &BlockExtent) -> body::Extent {
     body::Extent {
         content: extent.content,
         size: extent.size,
+        first: extent.first,
         blocks: extent.blocks,
     }
 }

@@ -273,6 +273,16 @@ impl BlockClient for LocalBlocks {
         self.inner.read(node, asked, left).await
     }
 
+    /// Through a socket, where everything is compared.
+    async fn read_checked(
+        &self,
+        node: &NodeInfo,
+        asked: BlockRead,
+        deadline: Duration,
+    ) -> Result<Vec<BlockPart>, BlockError> {
+        self.inner.read_checked(node, asked, deadline).await
+    }
+
     async fn read_into(
         &self,
         node: &NodeInfo,

@@ -144,6 +144,7 @@ fn extent(extent: &BlockExtent) -> wire::Extent {
         content: Some(extent.content.get().into()),
         size_log2: extent.size.log2().into(),
         blocks: extent.blocks,
+        first: extent.first,
     }
 }
 
@@ -444,13 +445,19 @@ impl BlockClient for GrpcBlocks {
         deadline: Duration,
     ) -> Result<Vec<u64>, BlockError> {
         let mut channel = self.channel(&node.address)?;
+        let asked = extents;
         let extents: Vec<_> = extents.iter().map(extent).collect();
-        let asked = extents.len();
         within(node, deadline, async move {
             let response = channel.cached(wire::CachedRequest { extents }).await;
             let response = response.map_err(|status| failed(node, &status))?;
-            let present = response.into_inner().present;
-            if present.len() != asked {
+            let wire::CachedResponse { mut present, runs } = response.into_inner();
+            if !runs {
+                // It has counted all of them from the first block on.
+                let elsewhere = asked.iter().zip(&mut present);
+                let elsewhere = elsewhere.filter(|(extent, _)| extent.first > 0);
+                elsewhere.for_each(|(_, count)| *count = 0);
+            }
+            if present.len() != asked.len() {
                 return Err(refused(
                     node,
                     "it answered for other contents than asked for",

@@ -72,6 +72,7 @@ pub(super) fn extent(file: &FileStatus) -> Option<BlockExtent> {
     (blocks <= MOST_BLOCKS).then_some(BlockExtent {
         content: file.content_id()?,
         size: file.block_size,
+        first: 0,
         blocks,
     })
 }

@@ -1,11 +1,14 @@
 //! Knobs of single calls and what the calls report, as plain data.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use arustio_types::meta::mount::{MountCapabilities, MountEntry, WriteType};
 use arustio_types::meta::setting::{Origin, PathConf};
 use arustio_types::{BlockSize, FsPath};
+
+use crate::error::FsError;
 
 /// How to open a file for reading.
 #[derive(Debug, Clone, Default)]
@@ -266,8 +269,54 @@ pub struct Usage {
 pub struct FreeSummary {
     /// Files whose blocks were dropped.
     pub files: u64,
+    /// Bytes of them that nodes held just before, as far as they said so.
+    pub bytes: u64,
     /// Block nodes that could not be asked.
     pub unreachable: u64,
+}
+
+/// How to bring files to the block nodes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LoadOptions {
+    /// Nodes that each block is given to, 1 to 8; as readers are set up unless given.
+    pub replicas: Option<usize>,
+    /// Read back what is cached and compare it with its checksums, and the version with the
+    /// store; what is missing or damaged is loaded once more.
+    pub verify: bool,
+    /// Bytes a second that are read from under file systems at most.
+    pub bandwidth: Option<NonZeroU64>,
+}
+
+/// What a load tells while it goes on.
+#[derive(Debug, Clone)]
+pub enum LoadEvent {
+    /// It begins: each block is given to so many nodes. Fewer than asked for where fewer
+    /// take blocks.
+    Begins {
+        /// Nodes for each block.
+        replicas: usize,
+    },
+    /// So many bytes more are on block nodes, or were there.
+    Bytes(u64),
+    /// Nothing more is to be done for a file.
+    File(LoadedFile),
+}
+
+/// What became of a file that was to be loaded.
+#[derive(Debug, Clone)]
+pub struct LoadedFile {
+    /// Its name.
+    pub path: FsPath,
+    /// Its bytes.
+    pub size: u64,
+    /// Bytes that block nodes had, or that others brought meanwhile.
+    pub cache_bytes: u64,
+    /// Bytes that were read from the under file system.
+    pub ufs_bytes: u64,
+    /// Requests to the under file system.
+    pub ufs_requests: u64,
+    /// Why it is not, or not wholly, on the block nodes.
+    pub failed: Option<FsError>,
 }
 
 /// Where the bytes of a reader came from.

@@ -31,6 +31,7 @@ use super::pass::Holds;
 use super::request::{self, Reply};
 use super::{Endpoint, Peer};
 use crate::blocks::{self, Budget};
+use crate::metrics::{Opened, Traffic};
 
 /// How long a peer may take to say who it is.
 const GREETING: Duration = Duration::from_secs(5);
@@ -84,7 +85,9 @@ pub(super) async fn serve<R: AsyncRead + Unpin + Send>(
         gone: CancellationToken::new(),
         holder: Holder(holder),
         asked: false,
+        traffic: peer.traffic,
     };
+    let _opened: Opened = connection.traffic.opened();
     let peer = &peer.name;
     match connection.live(&stop).await {
         Ok(()) => tracing::debug!(peer, "a connection of frames ended"),
@@ -112,6 +115,8 @@ struct Connection<R> {
     /// Who holds the peer's leases, if it ever asked for any.
     holder: Holder,
     asked: bool,
+    /// Counts what it sends and gets.
+    traffic: Traffic,
 }
 
 impl<R: AsyncRead + Unpin + Send> Connection<R> {
@@ -288,7 +293,7 @@ impl<R: AsyncRead + Unpin + Send> Connection<R> {
             Operation::Fill if header.payload_length == 0 => {
                 let answer = fill::word(&self.endpoint, &header);
                 let reply = answer.unwrap_or_else(|failure| Reply::refused(&header, &failure));
-                reply.send(&self.outbox).map_err(gone)
+                reply.send(&self.outbox, &self.traffic).map_err(gone)
             }
             Operation::Fill => self.fill(header).await,
         }
@@ -299,7 +304,7 @@ impl<R: AsyncRead + Unpin + Send> Connection<R> {
         if let Some(reply) = request::in_memory(&self.endpoint, &header) {
             let (metrics, name) = (&self.endpoint.metrics, header.operation.name());
             metrics.request(name, reply.failed(), began.elapsed());
-            return reply.send(&self.outbox).map_err(gone);
+            return reply.send(&self.outbox, &self.traffic).map_err(gone);
         }
         // One peer's share of the bytes that may be read from disk and not be sent yet.
         let held = self.share.wait(request::most(&header)).await;
@@ -317,6 +322,7 @@ impl<R: AsyncRead + Unpin + Send> Connection<R> {
         self.asked = true;
         let (endpoint, outbox) = (Arc::clone(&self.endpoint), Arc::clone(&self.outbox));
         let (share, gone, holder) = (self.share.clone(), self.gone.clone(), self.holder);
+        let traffic = self.traffic.clone();
         self.work.spawn(async move {
             let work = fill::want(&endpoint, &share, &header, holder);
             let Some(result) = gone.run_until_cancelled(work).await else {
@@ -325,7 +331,7 @@ impl<R: AsyncRead + Unpin + Send> Connection<R> {
             let reply = result.unwrap_or_else(|failure| Reply::refused(&header, &failure));
             endpoint.metrics.ended("frame_want", reply.failed());
             // A peer that is gone needs no answer.
-            let _ = reply.send(&outbox);
+            let _ = reply.send(&outbox, &traffic);
             drop(place);
         });
         Ok(())
@@ -389,6 +395,7 @@ impl<R: AsyncRead + Unpin + Send> Connection<R> {
             return Ok(Received::Nothing);
         };
         let payload = self.payload(header).await?;
+        self.traffic.taken(length);
         Ok(Received::Payload(payload, held))
     }
 
@@ -403,7 +410,7 @@ impl<R: AsyncRead + Unpin + Send> Connection<R> {
             return Err(Trouble::Disorder("the connection is closing"));
         };
         let outbox = Arc::clone(&self.outbox);
-        let metrics = self.endpoint.metrics.clone();
+        let (metrics, traffic) = (self.endpoint.metrics.clone(), self.traffic.clone());
         self.work.spawn(async move {
             let within = request::patience(&header);
             let late = |_| Err(Failure::new(ErrorKind::Timeout, "it took too long"));
@@ -412,7 +419,7 @@ impl<R: AsyncRead + Unpin + Send> Connection<R> {
             let name = header.operation.name();
             metrics.request(name, reply.failed(), began.elapsed());
             // A peer that is gone needs no answer.
-            let _ = reply.send(&outbox);
+            let _ = reply.send(&outbox, &traffic);
             drop(permit);
         });
         Ok(())
@@ -446,10 +453,11 @@ impl<R: AsyncRead + Unpin + Send> Connection<R> {
         let name = header.operation.name();
         let metrics = &self.endpoint.metrics;
         metrics.request(name, reply.failed(), Duration::ZERO);
-        reply.send(&self.outbox).map_err(gone)
+        reply.send(&self.outbox, &self.traffic).map_err(gone)
     }
 
     fn say(&self, header: &Header, payload: Bytes) -> Result<(), Trouble> {
+        self.traffic.answered(header);
         let sent = self.outbox.send(header, [payload], Vec::new());
         sent.map_err(gone)
     }

@@ -39,6 +39,15 @@ pub(super) struct Share {
 }
 
 impl Lending {
+    /// Bytes that are lent of each tier.
+    pub(crate) fn lent(&self) -> [(Tier, u64); 2] {
+        let of = |lent: &AtomicU64| lent.load(Ordering::Relaxed);
+        [
+            (Tier::Memory, of(&self.memory)),
+            (Tier::Disk, of(&self.disk)),
+        ]
+    }
+
     /// Counts bytes of a tier; `None` if they would be more than half of it.
     pub(super) fn take(&self, tier: Tier, bytes: u64, capacity: u64) -> Option<Share> {
         let lent = match tier {
@@ -132,6 +141,7 @@ mod tests {
         assert!(lending.take(Tier::Memory, 21, 100).is_none());
         let _other = lending.take(Tier::Disk, 50, 100).unwrap();
         let _second = lending.take(Tier::Memory, 20, 100).unwrap();
+        assert_eq!(lending.lent(), [(Tier::Memory, 50), (Tier::Disk, 50)]);
         drop(first);
         assert!(lending.take(Tier::Memory, 30, 100).is_some());
         assert!(lending.take(Tier::Memory, u64::MAX, 100).is_none());

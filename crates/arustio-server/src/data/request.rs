@@ -17,6 +17,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::Endpoint;
 use super::pass::{Holds, Lent};
 use crate::blocks;
+use crate::metrics::Traffic;
 
 /// Longest time that a request is worked on, whatever its client says.
 const MOST_PATIENCE: Duration = Duration::from_secs(60);
@@ -129,8 +130,8 @@ impl Reply {
         }
     }
 
-    /// Hands it to the connection.
-    pub(super) fn send(self, outbox: &Outbox) -> Result<(), Broken> {
+    /// Hands it to the connection, and counts it.
+    pub(super) fn send(self, outbox: &Outbox, traffic: &Traffic) -> Result<(), Broken> {
         let last = self.frames.len().saturating_sub(1);
         let mut held = self.held;
         let mut file = self.file;
@@ -139,6 +140,7 @@ impl Reply {
                 true => std::mem::take(&mut held),
                 false => Vec::new(),
             };
+            traffic.answered(&header);
             match file.take() {
                 Some(file) => outbox.pass(&header, payload, file)?,
                 None => outbox.send_piece(&header, payload, held)?,
@@ -302,7 +304,7 @@ pub(super) async fn stat(
         let key = BlockKey {
             content: extent.content,
             size: extent.size,
-            index: 0,
+            index: extent.first,
         };
         (key, extent.blocks)
     };

@@ -27,7 +27,7 @@ use super::{answer, given};
 use crate::blocks::{
     Budget, Identity, MOST_WAIT, check_write, clipped, no_room, present, reason, usage, wanted,
 };
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Traffic, Way};
 
 /// The service.
 #[derive(Debug)]
@@ -39,6 +39,7 @@ pub(crate) struct Blocks {
     receiving: Budget,
     sending: Budget,
     metrics: Metrics,
+    traffic: Traffic,
 }
 
 impl Blocks {
@@ -58,6 +59,7 @@ impl Blocks {
             chunk: super::size(chunk),
             receiving,
             sending,
+            traffic: metrics.traffic(Way::Grpc),
             metrics,
         }
     }
@@ -133,7 +135,7 @@ impl Blocks {
             let first = wire::BlockKey {
                 content: extent.content,
                 size_log2: extent.size_log2,
-                index: 0,
+                index: extent.first,
             };
             let first: BlockKey = given(Some(first), "the content")?;
             Ok((first, extent.blocks))
@@ -143,7 +145,10 @@ impl Blocks {
             .map(blocks)
             .collect::<Result<_, Failure>>()?;
         let present = present(&*self.store, &extents).await?;
-        Ok(wire::CachedResponse { present })
+        Ok(wire::CachedResponse {
+            present,
+            runs: true,
+        })
     }
 
     async fn found(
@@ -215,6 +220,8 @@ impl Blocks {
             epoch: self.identity.epoch(),
             fill,
         };
+        let bytes = parts.parts.iter().map(|part| part.bytes.len() as u64);
+        self.traffic.given(bytes.sum());
         let chunk = self.chunk;
         let data = parts
             .parts
@@ -250,6 +257,7 @@ impl Blocks {
             return Ok(rejected(Rejection::Busy));
         };
         let payload = payload(&mut chunks, part.length).await?;
+        self.traffic.taken(payload.len() as u64);
         let write = BlockWrite {
             key,
             offset: part.offset,

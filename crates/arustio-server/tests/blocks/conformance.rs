@@ -177,15 +177,25 @@ async fn contents_are_counted(bench: &Bench<'_>) {
     bench
         .write(write(key(5, 1), length, CHUNK..2 * CHUNK))
         .await;
-    let extent = |content, blocks| BlockExtent {
+    let run = |content, first, blocks| BlockExtent {
         content: key(content, 0).content,
         size: key(content, 0).size,
+        first,
         blocks,
     };
-    let extents = [extent(5, 1), extent(5, 2), extent(6, 7), extent(5, 0)];
+    let extent = |content, blocks| run(content, 0, blocks);
+    let second = run(5, 1, 1);
+    let extents = [
+        extent(5, 1),
+        extent(5, 2),
+        extent(6, 7),
+        extent(5, 0),
+        second,
+    ];
     let cached = bench.client.cached(&bench.node, &extents, PATIENT).await;
     let all = length as u64;
-    assert_eq!(cached.unwrap(), [all, all + CHUNK as u64, 0, 0]);
+    let chunk = CHUNK as u64;
+    assert_eq!(cached.unwrap(), [all, all + chunk, 0, 0, chunk]);
     let none = bench.client.cached(&bench.node, &[], PATIENT).await;
     assert_eq!(none.unwrap(), [0_u64; 0]);
     let absurd = [extent(5, u64::MAX)];

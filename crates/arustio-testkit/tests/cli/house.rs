@@ -75,6 +75,8 @@ pub(crate) struct House {
     pub(crate) address: String,
     /// Where the daemon serves HTTP.
     pub(crate) http: String,
+    /// Of the daemon, as variables of its environment.
+    settings: &'static [(&'static str, &'static str)],
 }
 
 impl House {
@@ -84,6 +86,17 @@ impl House {
     }
 
     pub(crate) async fn with_profile(profile: Profile) -> Self {
+        Self::with(profile, &[]).await
+    }
+
+    /// The bucket is mounted at /data, and the daemon has these settings.
+    pub(crate) async fn mounted_with(settings: &'static [(&'static str, &'static str)]) -> Self {
+        let house = Self::with(Profile::Aws, settings).await;
+        house.mount("/data", "s3a://test-bucket").await.ok();
+        house
+    }
+
+    async fn with(profile: Profile, settings: &'static [(&'static str, &'static str)]) -> Self {
         let s3 = S3Server::builder()
             .profile(profile)
             .credentials("minioadmin", "minioadmin")
@@ -92,13 +105,14 @@ impl House {
             .await
             .unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let (server, [address, http]) = start_server(&folder.path().join("data")).await;
+        let (server, [address, http]) = start_server(&folder.path().join("data"), settings).await;
         let house = Self {
             s3,
             folder,
             server,
             address,
             http,
+            settings,
         };
         // What a killed client leaves is taken over soon.
         house.leases_of("2s");
@@ -204,7 +218,7 @@ impl House {
     }
 
     async fn start_again(&mut self) {
-        let (server, [address, http]) = start_server(&self.path("data")).await;
+        let (server, [address, http]) = start_server(&self.path("data"), self.settings).await;
         self.server = server;
         self.address = address;
         self.http = http;
@@ -230,8 +244,10 @@ pub(crate) fn server_command(data: &Path) -> Command {
 }
 
 /// The daemon, and where it serves gRPC and HTTP.
-async fn start_server(data: &Path) -> (Child, [String; 2]) {
-    let mut child = server_command(data).stdout(Stdio::piped()).spawn().unwrap();
+async fn start_server(data: &Path, settings: &[(&str, &str)]) -> (Child, [String; 2]) {
+    let mut command = server_command(data);
+    command.envs(settings.iter().copied());
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let line = timeout(LIMIT, lines.next_line()).await.unwrap().unwrap();
     let line = line.expect("the daemon ended without a word");

@@ -9,6 +9,7 @@
 )]
 
 mod bad_input;
+mod cache;
 mod house;
 mod kills;
 mod main_job;

@@ -78,7 +78,8 @@ async fn a_second_read_comes_from_the_cache_and_asks_the_store_for_nothing() {
     assert_eq!(before, after);
     let listed = house.run(&["fs", "ls", "-l", "/data"]).await.ok();
     assert!(listed.contains(" 100% f\n"), "{listed}");
-    house.run(&["fs", "free", "/data/f"]).await.ok();
+    let freed = house.run(&["fs", "free", "/data/f"]).await.ok();
+    assert_eq!(freed, "/data/f: 10 MiB of 1 files are freed\n");
     let listed = house.run(&["--json", "fs", "ls", "/data"]).await.ok();
     assert!(listed.contains("\"cached_bytes\":0"), "{listed}");
 }
@@ -168,7 +169,7 @@ async fn head_tail_checksum_stat_test_touch_and_du_say_what_people_expect() {
     house.run(&["fs", "touch", "/data/new"]).await.ok();
     assert_eq!(house.run(&["fs", "cat", "/data/new"]).await.ok(), "");
     let used = house.run(&["fs", "du", "-s", "/data"]).await.ok();
-    assert_eq!(used, "10\t/data\n");
+    assert_eq!(used, "10\t10 (100%)\t/data\n");
     let stat = house.run(&["--json", "fs", "stat", "/data/f"]).await.ok();
     for field in [
         "\"path\":\"/data/f\"",
@@ -261,7 +262,8 @@ async fn n1_stale_ok_shows_what_is_known_and_asks_the_bucket_nothing() {
     assert_eq!(run("ls", "/data/d").await.ok(), "f\n");
     let status = run("stat", "/data/d/f").await.ok();
     assert!(status.contains("size: 5\n"), "{status}");
-    assert_eq!(run("du", "/data").await.ok(), "5\t/data/d\n5\t/data\n");
+    let used = run("du", "/data").await.ok();
+    assert_eq!(used, "5\t5 (100%)\t/data/d\n5\t5 (100%)\t/data\n");
     let counted = run("count", "/data").await.ok();
     assert!(counted.contains("1 files"), "{counted}");
     run("stat", "/data/d/new")

@@ -33,6 +33,7 @@ async fn a_node_is_listed_drained_weighed_and_removed_by_its_number() {
         capacity.contains("memory") && capacity.contains("\nall"),
         "{capacity}"
     );
+    assert!(capacity.contains("HITS"), "{capacity}");
     let found = house.run(&["fs", "location", "/data/f"]).await.ok();
     assert!(
         found.contains("2 of 2 blocks") && found.contains("6 MiB"),

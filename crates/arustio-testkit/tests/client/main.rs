@@ -14,6 +14,7 @@ mod errors;
 mod herd;
 mod house;
 mod listing;
+mod load;
 mod mounts;
 mod names;
 mod nodes;

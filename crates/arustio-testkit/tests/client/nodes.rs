@@ -21,8 +21,8 @@ use arustio_client::types::meta::setting::PathConf;
 use arustio_client::types::meta::{Command, RequestContext};
 use arustio_client::types::{BlockKey, BlockSize};
 use arustio_client::{
-    ArustioFileSystem, Builder, ClientConfig, ErrorKind, FileSystem, FsError, OpenOptions,
-    ReadStats, StatOptions,
+    ArustioFileSystem, Builder, ClientConfig, ErrorKind, FileSystem, FsError, LoadEvent,
+    LoadOptions, OpenOptions, ReadStats, StatOptions,
 };
 use arustio_server::{Engine, Role, Server, ServerConfig};
 use arustio_types::{ByteSize, NodeId};
@@ -32,7 +32,7 @@ use futures::TryStreamExt as _;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-use crate::house::{House, eventually, p, within};
+use crate::house::{House, Short as _, eventually, p, within};
 
 const BLOCK: u64 = 64 << 10;
 const BLOCKS: u64 = 128;
@@ -159,6 +159,7 @@ async fn read_by(fs: &ArustioFileSystem, path: &str, expected: &Bytes) -> ReadSt
 async fn cached(fs: &ArustioFileSystem, path: &str, node: &BlockNode) -> u64 {
     let status = fs.stat(&p(path), StatOptions::default()).await.unwrap();
     let extents = [BlockExtent {
+        first: 0,
         content: status.content_id().unwrap(),
         size: status.block_size,
         blocks: BLOCKS,
@@ -529,4 +530,81 @@ async fn answers_tell_of_newer_views_on_every_wire_and_unknown_numbers_are_refus
         assert!(refused.to_string().contains("admin node list"), "{refused}");
     }
     node.stop().await;
+}
+
+/// Loads everything, and gives what failed.
+async fn load(fs: &ArustioFileSystem, replicas: usize) -> (ReadStats, Vec<FsError>) {
+    let options = LoadOptions {
+        replicas: Some(replicas),
+        ..LoadOptions::default()
+    };
+    let mut events = fs.load(vec![p("/data")], options);
+    let (mut stats, mut failed) = (ReadStats::default(), Vec::new());
+    while let Some(event) = within(events.try_next()).await.unwrap() {
+        let LoadEvent::File(file) = event else {
+            continue;
+        };
+        stats.cache_bytes += file.cache_bytes;
+        stats.ufs_bytes += file.ufs_bytes;
+        failed.extend(file.failed);
+    }
+    (stats, failed)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_load_gives_copies_from_node_to_node_and_moves_what_drains() {
+    let house = House::without_blocks(hasty).await;
+    let admin = admin(&house);
+    let mut nodes = [Node::start(&house).await, Node::start(&house).await];
+    let one = known(&admin, &nodes[0].address(), "serves").await;
+    let two = known(&admin, &nodes[1].address(), "serves").await;
+    let fs = house.client().await;
+    small_blocks(&fs).await;
+    let all = BLOCK * BLOCKS;
+    house.put("f", bytes(4));
+    fs.sync_all("/data").await;
+    let (stats, failed) = load(&fs, 1).await;
+    assert!(failed.is_empty(), "{failed:?}");
+    assert_eq!(stats.ufs_bytes, all);
+    let there = cached(&fs, "/data/f", &one).await;
+    assert_eq!(there + cached(&fs, "/data/f", &two).await, all);
+
+    // What one node has, the other gets from it.
+    let (stats, failed) = load(&fs, 2).await;
+    assert!(failed.is_empty(), "{failed:?}");
+    assert_eq!(stats.ufs_bytes, 0);
+    assert_eq!(cached(&fs, "/data/f", &one).await, all);
+    assert_eq!(cached(&fs, "/data/f", &two).await, all);
+
+    // Cold to both at once.
+    house.put("g", bytes(5));
+    fs.sync_all("/data").await;
+    let (stats, failed) = load(&fs, 2).await;
+    assert!(failed.is_empty(), "{failed:?}");
+    assert_eq!(
+        stats.ufs_bytes, all,
+        "the store is asked once for two copies"
+    );
+    assert_eq!(cached(&fs, "/data/g", &one).await, all);
+    assert_eq!(cached(&fs, "/data/g", &two).await, all);
+
+    // What only a node has that drains goes to the other one.
+    fs.free(&p("/data")).await.unwrap();
+    load(&fs, 1).await;
+    change(&admin, one.id(), NodeChange::Draining(true)).await;
+    known(&admin, &nodes[0].address(), "draining").await;
+    let fs = house.client().await;
+    let (stats, failed) = load(&fs, 1).await;
+    assert!(failed.is_empty(), "{failed:?}");
+    assert_eq!(stats.ufs_bytes, 0);
+    assert_eq!(cached(&fs, "/data/f", &two).await, all);
+
+    // Nobody is left who would take anything.
+    fs.free(&p("/data")).await.unwrap();
+    nodes[1].kill().await;
+    let (stats, failed) = load(&fs, 1).await;
+    assert_eq!(stats.ufs_bytes, 0, "nothing is read that nobody keeps");
+    assert_eq!(failed.len(), 2);
+    assert_eq!(failed[0].kind(), ErrorKind::Unavailable);
+    nodes[0].stop().await;
 }

@@ -151,13 +151,16 @@ fn tier_object(node: &BlockNode, tier: &NodeTier) -> Value {
         "blocks": tier.blocks,
         "pinned": tier.pinned,
         "writable": tier.writable,
+        "hits": tier.hits,
+        "partial_hits": tier.partial_hits,
+        "misses": tier.misses,
     })
 }
 
 /// A line for each tier of each node that lives, and one for all of them.
 fn capacity(nodes: &BlockNodes) -> Vec<String> {
     let header = [
-        "NODE", "TIER", "CAPACITY", "USED", "FULL", "BLOCKS", "PINNED", "WRITES",
+        "NODE", "TIER", "CAPACITY", "USED", "FULL", "BLOCKS", "PINNED", "HITS", "WRITES",
     ];
     let mut rows = vec![header.map(str::to_owned)];
     let (mut all, mut used, mut blocks, mut pinned) = (0u64, 0u64, 0u64, 0u64);
@@ -174,6 +177,7 @@ fn capacity(nodes: &BlockNodes) -> Vec<String> {
             percent(tier.used, tier.capacity),
             tier.blocks.to_string(),
             size(tier.pinned, true),
+            percent(tier.hits, tier.reads()),
             if tier.writable { "yes" } else { "off" }.to_owned(),
         ]);
     }
@@ -185,6 +189,7 @@ fn capacity(nodes: &BlockNodes) -> Vec<String> {
         percent(used, all),
         blocks.to_string(),
         size(pinned, true),
+        String::new(),
         String::new(),
     ]);
     columns(&rows)
@@ -210,6 +215,9 @@ mod tests {
             blocks: 3,
             pinned: 0,
             writable: name == "memory",
+            hits: 3,
+            partial_hits: 0,
+            misses: if name == "memory" { 1 } else { 0 },
         };
         BlockNode {
             entry: NodeEntry {
@@ -262,7 +270,10 @@ mod tests {
     fn capacity_is_that_of_nodes_that_live() {
         let lines = capacity(&nodes());
         assert_eq!(lines.len(), 6, "{lines:#?}");
-        assert!(lines[1].starts_with("1     memory"), "{lines:#?}");
+        assert!(
+            lines[1].starts_with("1     memory") && lines[1].contains(" 75% "),
+            "{lines:#?}"
+        );
         assert!(
             lines[5].starts_with("all") && lines[5].contains("25%"),
             "{lines:#?}"

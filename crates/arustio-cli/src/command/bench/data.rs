@@ -2,22 +2,23 @@
 
 use std::hint::black_box;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use arustio_client::block::local::running_system;
 use arustio_client::{
     ClientConfig, CreateOptions, DeleteOptions, FileReader, FileSystem, FsError, OpenOptions,
-    Transport,
+    ReadStats, StatOptions, Transport,
 };
 use arustio_types::meta::mount::WriteType;
-use arustio_types::{ErrorKind, FsPath};
+use arustio_types::{ByteSize, ErrorKind, FsPath};
 use bytes::Bytes;
 use futures::TryStreamExt;
 use futures::future::try_join_all;
 use rand::rngs::SmallRng;
 use rand::{Rng, RngCore, SeedableRng};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::{Measured, micros_since};
+use super::{Beside, Measured, micros_since};
 use crate::connect::Connection;
 
 /// What to read.
@@ -30,6 +31,10 @@ pub(super) struct ReadPlan {
     pub(super) total: Option<u64>,
     /// Ask block nodes at all.
     pub(super) cache: bool,
+    /// Give them what was read from the UFS.
+    pub(super) fill: bool,
+    /// Free the file before each pass.
+    pub(super) cold: bool,
     /// Another wire than the configured one.
     pub(super) transport: Option<Transport>,
     /// Whether to take descriptors, if not as configured.
@@ -57,74 +62,169 @@ impl Order {
     }
 }
 
+impl ReadPlan {
+    fn change(&self, config: &mut ClientConfig) {
+        config.read.cache = self.cache;
+        config.transport = self.transport.unwrap_or(config.transport);
+        config.local.enabled = self.local.unwrap_or(config.local.enabled);
+        if !self.fill {
+            config.read.fill_buffer = ByteSize(0);
+            config.read.fill_wait = Duration::ZERO;
+        }
+    }
+
+    /// Bytes of each pass: all at once, or the file again and again.
+    fn passes(&self, size: u64) -> Vec<Option<u64>> {
+        if !self.cold {
+            return vec![self.total];
+        }
+        let mut left = self.total.unwrap_or(size);
+        let mut passes = Vec::new();
+        while left > 0 {
+            passes.push(Some(left.min(size)));
+            left -= left.min(size);
+        }
+        passes
+    }
+}
+
+/// Up to here the time of a request is what counts, and not its bytes.
+const SMALL: u64 = 64 << 10;
+
+impl ReadPlan {
+    fn beside(&self, by_descriptor: bool) -> Beside {
+        let (streams, request) = (self.streams, self.request);
+        match (by_descriptor, self.order) {
+            (true, _) => Beside::Memory {
+                request: usize::try_from(request).unwrap_or(usize::MAX),
+            },
+            (false, Order::Random | Order::Offsets) if request <= SMALL => {
+                Beside::Requests { streams, request }
+            }
+            (false, _) => Beside::Loopback { streams },
+        }
+    }
+
+    fn params(&self, config: &ClientConfig, passed: &Passed) -> Value {
+        json!({
+            "path": self.path.as_str(),
+            "request": self.request,
+            "streams": self.streams,
+            "random": self.order == Order::Random,
+            "order": self.order.name(),
+            "cache": self.cache,
+            "fill": self.cache && self.fill,
+            "cold": self.cold,
+            "transport": self.transport.unwrap_or(config.transport).name(),
+            "local": self.local.unwrap_or(config.local.enabled),
+            "cache_bytes": passed.sum(|stats| stats.cache_bytes),
+            "ufs_bytes": passed.sum(|stats| stats.ufs_bytes),
+            "ufs_requests": passed.sum(|stats| stats.ufs_requests),
+            "hedges": passed.sum(|stats| stats.hedges),
+            "hedges_won": passed.sum(|stats| stats.hedges_won),
+        })
+    }
+}
+
+/// What all passes came to.
+#[derive(Default)]
+struct Passed {
+    bytes: u64,
+    elapsed: Duration,
+    latencies: Vec<u32>,
+    stats: Vec<ReadStats>,
+}
+
+impl Passed {
+    fn sum(&self, of: fn(&ReadStats) -> u64) -> u64 {
+        self.stats.iter().map(of).sum()
+    }
+}
+
 /// Reads one file by several readers, each with a handle of its own.
 pub(super) async fn read(connection: &Connection, plan: ReadPlan) -> Result<Measured, FsError> {
-    let other;
-    let configured = plan.transport.is_none() && plan.local.is_none();
-    let fs: &dyn FileSystem = if plan.cache && configured {
-        connection.fs()
-    } else {
-        let change = |config: &mut ClientConfig| {
-            config.read.cache = plan.cache;
-            config.transport = plan.transport.unwrap_or(config.transport);
-            config.local.enabled = plan.local.unwrap_or(config.local.enabled);
-        };
-        other = connection.another(change).await?;
-        &other
-    };
-    let mut readers = Vec::new();
-    for _ in 0..plan.streams {
-        let reader = fs.open(&plan.path, OpenOptions::default()).await?;
-        if reader.status().size < plan.request.max(1) {
-            let message = "the file is smaller than one request";
-            return Err(FsError::on(ErrorKind::InvalidArgument, &plan.path, message));
-        }
-        readers.push(reader);
+    let look = connection.fs().stat(&plan.path, StatOptions::default());
+    let status = look.await?;
+    if status.size < plan.request.max(1) {
+        let message = "the file is smaller than one request";
+        return Err(FsError::on(ErrorKind::InvalidArgument, &plan.path, message));
     }
-    let started = Instant::now();
-    let plan = &plan;
-    let work = readers.iter().zip(0..).map(|(reader, seed)| async move {
-        match plan.order {
-            Order::Stream => sequential(&**reader, plan).await,
-            Order::Offsets => offsets(&**reader, plan).await,
-            Order::Random => random(&**reader, plan, seed).await,
-        }
-    });
-    let done = try_join_all(work).await?;
-    let elapsed = started.elapsed();
-    let read: Vec<_> = readers.iter().map(|reader| reader.stats()).collect();
-    let params = json!({
-        "path": plan.path.as_str(),
-        "request": plan.request,
-        "streams": plan.streams,
-        "random": plan.order == Order::Random,
-        "order": plan.order.name(),
-        "cache": plan.cache,
-        "transport": plan.transport.unwrap_or(connection.config().transport).name(),
-        "local": plan.local.unwrap_or(connection.config().local.enabled),
-        "cache_bytes": read.iter().map(|s| s.cache_bytes).sum::<u64>(),
-        "ufs_bytes": read.iter().map(|s| s.ufs_bytes).sum::<u64>(),
-        "ufs_requests": read.iter().map(|s| s.ufs_requests).sum::<u64>(),
-        "hedges": read.iter().map(|s| s.hedges).sum::<u64>(),
-        "hedges_won": read.iter().map(|s| s.hedges_won).sum::<u64>(),
-    });
+    let mut passed = Passed::default();
+    for total in plan.passes(status.size) {
+        // A client of its own: when it is closed, nothing is on its way to nodes any more.
+        let fs = connection.another(|config| plan.change(config)).await?;
+        let done = pass(&fs, &plan, total, &mut passed).await;
+        fs.close().await?;
+        done?;
+    }
+    let local = plan.local.unwrap_or(connection.config().local.enabled);
+    let cached = passed.sum(|stats| stats.cache_bytes);
+    let params = plan.params(connection.config(), &passed);
+    let by_descriptor = local && cached > 0 && on_this_host(connection.fs(), &plan.path).await;
     Ok(Measured {
         workload: "read",
         params,
-        amount: done.iter().map(|(bytes, _)| bytes).sum(),
+        amount: passed.bytes,
         unit: "B/s",
-        elapsed,
+        elapsed: passed.elapsed,
         cpu: None,
-        latencies: done.into_iter().flat_map(|(_, l)| l).collect(),
+        latencies: passed.latencies,
+        beside: Some(plan.beside(by_descriptor)),
     })
+}
+
+/// Whether all nodes that have bytes of a file are on this host.
+async fn on_this_host(fs: &dyn FileSystem, path: &FsPath) -> bool {
+    let (Some(here), Ok(found)) = (running_system(), fs.location(path).await) else {
+        return false;
+    };
+    let mut have = found
+        .nodes
+        .iter()
+        .filter(|share| share.cached.is_none_or(|bytes| bytes > 0))
+        .peekable();
+    have.peek().is_some() && have.all(|share| share.node.data.host.as_ref() == Some(&here))
+}
+
+async fn pass(
+    fs: &dyn FileSystem,
+    plan: &ReadPlan,
+    total: Option<u64>,
+    passed: &mut Passed,
+) -> Result<(), FsError> {
+    if plan.cold {
+        fs.free(&plan.path).await?;
+    }
+    let mut readers = Vec::new();
+    for _ in 0..plan.streams {
+        readers.push(fs.open(&plan.path, OpenOptions::default()).await?);
+    }
+    let started = Instant::now();
+    let work = readers.iter().zip(0..).map(|(reader, seed)| async move {
+        match plan.order {
+            Order::Stream => sequential(&**reader, total).await,
+            Order::Offsets => offsets(&**reader, plan, total).await,
+            Order::Random => random(&**reader, plan, total, seed).await,
+        }
+    });
+    let done = try_join_all(work).await?;
+    passed.elapsed += started.elapsed();
+    for (bytes, latencies) in done {
+        passed.bytes += bytes;
+        passed.latencies.extend(latencies);
+    }
+    passed
+        .stats
+        .extend(readers.iter().map(|reader| reader.stats()));
+    Ok(())
 }
 
 type Done = (u64, Vec<u32>);
 
 /// From the beginning, again from the beginning at the end.
-async fn sequential(reader: &dyn FileReader, plan: &ReadPlan) -> Result<Done, FsError> {
+async fn sequential(reader: &dyn FileReader, total: Option<u64>) -> Result<Done, FsError> {
     let size = reader.status().size;
-    let mut left = plan.total.unwrap_or(size);
+    let mut left = total.unwrap_or(size);
     let mut bytes = 0;
     while left > 0 {
         let mut stream = reader.stream(0..left.min(size));
@@ -140,9 +240,13 @@ async fn sequential(reader: &dyn FileReader, plan: &ReadPlan) -> Result<Done, Fs
 const PAGE: usize = 4096;
 
 /// One request after the other, from the beginning again at the end.
-async fn offsets(reader: &dyn FileReader, plan: &ReadPlan) -> Result<Done, FsError> {
+async fn offsets(
+    reader: &dyn FileReader,
+    plan: &ReadPlan,
+    total: Option<u64>,
+) -> Result<Done, FsError> {
     let size = reader.status().size;
-    let wanted = plan.total.unwrap_or(size);
+    let wanted = total.unwrap_or(size);
     let length = usize::try_from(plan.request).unwrap_or(usize::MAX);
     let mut done = (0, Vec::new());
     let mut offset = 0;
@@ -161,9 +265,14 @@ async fn offsets(reader: &dyn FileReader, plan: &ReadPlan) -> Result<Done, FsErr
 }
 
 /// Offsets on the grid of the request size, from a seed.
-async fn random(reader: &dyn FileReader, plan: &ReadPlan, seed: u64) -> Result<Done, FsError> {
+async fn random(
+    reader: &dyn FileReader,
+    plan: &ReadPlan,
+    total: Option<u64>,
+    seed: u64,
+) -> Result<Done, FsError> {
     let slots = reader.status().size / plan.request;
-    let wanted = plan.total.unwrap_or(reader.status().size) / plan.streams as u64;
+    let wanted = total.unwrap_or(reader.status().size) / plan.streams as u64;
     let length = usize::try_from(plan.request).unwrap_or(usize::MAX);
     let mut rng = SmallRng::seed_from_u64(seed);
     let mut done = (0, Vec::new());
@@ -224,6 +333,9 @@ pub(super) async fn write(connection: &Connection, plan: WritePlan) -> Result<Me
         elapsed,
         cpu: None,
         latencies: Vec::new(),
+        beside: Some(Beside::Loopback {
+            streams: plan.streams,
+        }),
     })
 }
 

@@ -17,7 +17,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
 
-use super::{Measured, micros_since};
+use super::{Beside, Measured, micros_since};
 use crate::args::MetaOp;
 use crate::connect::Connection;
 
@@ -112,6 +112,9 @@ async fn measure(
         elapsed,
         cpu: Some(cpu),
         latencies,
+        beside: Some(Beside::PingPong {
+            streams: plan.clients,
+        }),
     })
 }
 

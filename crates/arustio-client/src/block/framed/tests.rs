@@ -493,3 +493,37 @@ async fn r4_parts_of_a_want_that_do_not_match_are_never_returned() {
     };
     tokio::join!(served, asked);
 }
+
+#[tokio::test]
+async fn a_node_that_counts_from_the_first_block_on_is_not_believed_about_others() {
+    let (listener, node) = listen().await;
+    let client = client();
+    let served = async {
+        let mut peer = Peer::new(listener.accept().await.unwrap().0);
+        peer.greet(Hello {
+            features: body::LEASES,
+            ..Hello::default()
+        })
+        .await;
+        let header = peer.inlet.header().await.unwrap().unwrap();
+        let asked = Header::decode(&header).unwrap();
+        assert_eq!(asked.operation, Operation::Stat);
+        let payload = peer.inlet.payload(&asked, || {}).await.unwrap();
+        let extents = body::decode_extents(&payload.bytes).unwrap();
+        let asked_of: Vec<_> = extents.iter().map(|e| (e.first, e.blocks)).collect();
+        assert_eq!(asked_of, [(0, 3), (0, 0)]);
+        let counted = Header::answer(Operation::Stat, asked.request, Status::Ok);
+        peer.say(counted, &body::encode_counts(&[7, 0])).await;
+        peer
+    };
+    let key = read(0..1).key;
+    let run = |first, blocks| BlockExtent {
+        content: key.content,
+        size: key.size,
+        first,
+        blocks,
+    };
+    let extents = [run(0, 3), run(5, 2)];
+    let (counts, _peer) = tokio::join!(client.cached(&node, &extents, PATIENT), served);
+    assert_eq!(counts.unwrap(), [7, 0]);
+}
