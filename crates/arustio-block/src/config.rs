@@ -176,8 +176,10 @@ const LONGEST_LEASE: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum EvictionKind {
-    /// Least recently used.
+    /// What was never used again goes first; a scan sweeps nothing out (S3-FIFO).
     #[default]
+    S3Fifo,
+    /// Least recently used.
     Lru,
     /// First in, first out.
     Fifo,

@@ -29,7 +29,6 @@ use tokio_util::task::TaskTracker;
 use crate::age::Ages;
 use crate::config::CheckedDisk;
 use crate::error::BlockError;
-use crate::eviction;
 use crate::image::Image;
 use crate::metrics::{Counters, TierMetrics};
 use crate::store::{
@@ -47,6 +46,9 @@ mod space;
 
 pub(crate) use backend::remembered_capacity;
 pub use backend::{DiskBackend, DiskFile, LocalDisk};
+
+#[cfg(test)]
+pub(crate) use format::file_name;
 
 use files::Files;
 use index::Catalog;
@@ -95,12 +97,11 @@ impl DiskTier {
         config: CheckedDisk,
         clock: Arc<dyn WallClock>,
     ) -> Self {
-        let policy = eviction::build(config.settings.eviction, config.capacity);
         let readers = Arc::new(Pool::new(config.settings.read_threads));
         let writers = Pool::new(config.settings.write_threads);
         let files = Arc::new(Files {
             backend,
-            catalog: Catalog::new(policy, config.capacity),
+            catalog: Catalog::new(config.settings.eviction, config.capacity),
             gate: Gate::new(config.settings.retry_after),
             config,
             ages: Ages::new(clock),
@@ -186,6 +187,15 @@ impl DiskTier {
 
     pub(crate) fn count_dropped_spill(&self) {
         self.files.counters.spills_dropped.add(1);
+    }
+
+    pub(crate) fn count_not_admitted(&self) {
+        self.files.counters.not_admitted.add(1);
+    }
+
+    /// Whether the block had to go from here not long ago.
+    pub(crate) fn remembers(&self, key: BlockKey) -> bool {
+        self.files.catalog.remembers(key)
     }
 
     pub(crate) fn tier_usage(&self) -> TierUsage {

@@ -9,7 +9,8 @@
 //! - [`memory`], [`disk`], [`tier`]: blocks in memory, in files, and the two together.
 //! - [`node`]: a store with single-flight loading, what a server serves.
 //! - [`fills`]: of several clients that miss the same bytes one brings them.
-//! - [`eviction`], [`config`], [`metrics`], [`error`]: as the names say.
+//! - [`shelf`]: what a tier knows of its blocks, and [`eviction`]: who has to go first.
+//! - [`config`], [`metrics`], [`error`]: as the names say.
 //!
 //! # Limits are exact
 //! The memory tier counts bytes until their last reader let go of them, with checksums,
@@ -33,6 +34,7 @@ pub mod memory;
 pub mod metrics;
 pub mod node;
 pub mod noop;
+pub mod shelf;
 pub mod source;
 pub mod store;
 #[cfg(any(test, feature = "testing"))]

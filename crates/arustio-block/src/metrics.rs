@@ -69,6 +69,9 @@ counters! {
     foreign = "arustio_block_foreign_total";
     /// Blocks on their way to disk that were given up because too much was under way.
     spills_dropped = "arustio_block_spills_dropped_total";
+    /// Blocks that nobody had read yet and that were not written to disk because much was
+    /// under way.
+    not_admitted = "arustio_block_not_admitted_total";
 }
 
 #[derive(Debug, Default)]

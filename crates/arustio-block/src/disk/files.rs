@@ -71,7 +71,7 @@ impl Files {
 
     /// What is there of the chunks that `range` touches, verified.
     pub(crate) fn load(&self, key: BlockKey, range: &Range<u64>) -> Option<Image> {
-        let entry = self.find(key)?;
+        let entry = self.find(key, Some(range))?;
         match self.read(key, range) {
             Ok((image, _)) => Some(image),
             Err(bad) => {
@@ -81,9 +81,13 @@ impl Files {
         }
     }
 
-    /// The entry of a block, from its file where the catalog is not complete yet.
-    pub(crate) fn find(&self, key: BlockKey) -> Option<Entry> {
-        let known = self.catalog.lookup(key, self.ages.now());
+    /// The entry of a block, from its file where the catalog is not complete yet. `read`
+    /// says what is going to be read of it.
+    pub(crate) fn find(&self, key: BlockKey, read: Option<&Range<u64>>) -> Option<Entry> {
+        let known = match read {
+            Some(range) => self.catalog.lookup(key, range, self.ages.now()),
+            None => self.catalog.peek(key),
+        };
         match known {
             None if self.is_recovering() => self.adopt(key),
             known => known,
@@ -384,7 +388,7 @@ impl Files {
 
     /// Keeps a block from being evicted, or lets it.
     pub(crate) fn set_pinned(&self, key: BlockKey, pinned: bool) -> Result<bool, BlockError> {
-        if self.find(key).is_none() {
+        if self.find(key, None).is_none() {
             return Ok(false);
         }
         let claim = self.catalog.claim(key);
@@ -416,7 +420,7 @@ impl Files {
             Selector::Idle(idle) => !entry.pinned && Ages::idle(entry.used, now, idle),
         };
         let keys = if let Selector::Block(key) = selector {
-            self.find(key).map(|_| key).into_iter().collect()
+            self.find(key, None).map(|_| key).into_iter().collect()
         } else {
             let mut all = self.catalog.all();
             all.retain(|(key, entry)| matches(key, entry));
@@ -446,7 +450,7 @@ impl Files {
 
     /// Opens a range as part of a file that stays until it is returned.
     pub(crate) fn borrow(self: &Arc<Self>, key: BlockKey, range: &Range<u64>) -> Option<Borrowed> {
-        self.find(key)?;
+        self.find(key, Some(range))?;
         let entry = self.catalog.hold(key)?;
         let hold = FileHold {
             files: Arc::clone(self),
@@ -506,7 +510,7 @@ impl Files {
     }
 
     pub(crate) fn presence(&self, key: BlockKey) -> Option<Presence> {
-        self.find(key).map(|entry| entry.presence())
+        self.find(key, None).map(|entry| entry.presence())
     }
 }
 

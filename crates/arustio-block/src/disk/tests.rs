@@ -215,7 +215,7 @@ async fn damaged_foreign_and_newer_files_are_dropped_and_counted() {
         put(&before, small_key(1, index)).await;
     }
     before.close().await;
-    let name = |index| format::file_name(small_key(1, index));
+    let name = |index| file_name(small_key(1, index));
     let change = |index: u64, change: fn(&mut Vec<u8>)| {
         let mut bytes = disk.bytes(&name(index)).unwrap().to_vec();
         change(&mut bytes);
@@ -257,7 +257,7 @@ async fn a_borrowed_block_was_verified_and_stays_on_disk() {
     put(&before, small_key(1, 1)).await;
     before.close().await;
     drop(before);
-    let path = dir.path().join(format::file_name(small_key(1, 1)));
+    let path = dir.path().join(file_name(small_key(1, 1)));
     let mut bytes = std::fs::read(&path).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
     std::fs::write(&path, bytes).unwrap();
