@@ -19,7 +19,8 @@
 //! writes that are under way, which the numbers of disk threads bound.
 //!
 //! # Not here
-//! Admission by frequency, scan resistance, paced scrubbing.
+//! Moving blocks between directories when their capacities change: they are found where
+//! they are, and go when their time has come.
 //! Descriptors are lent here ([`BlockStore::borrow`]); passing them on is the server's.
 // `memory::map` maps memory, and nothing else does.
 #![deny(unsafe_code)]
@@ -47,7 +48,7 @@ mod inflight;
 mod scan;
 
 pub use config::{BlockConfig, CheckedConfig, FillConfig, Machine};
-pub use disk::{DiskBackend, DiskTier, LocalDisk};
+pub use disk::{DiskBackend, DiskTier, Disks, LocalDisk};
 pub use error::BlockError;
 pub use fills::lease::{Ending, FillMetrics, Grant, Holder, LeaseId, MOST_GRANTS, Refusal};
 pub use fills::{FillOffer, FillOutcome, FillWant, Fills, Look, Waiting};

@@ -489,6 +489,7 @@ impl MemoryTier {
             blocks: state.blocks.len() as u64,
             pinned: state.blocks.pinned_weight(),
             writable: !state.closed && self.budget.total > 0,
+            off: 0,
         }
     }
 

@@ -26,7 +26,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio_util::task::TaskTracker;
 
-use crate::disk::DiskTier;
+use crate::disk::Disks;
 use crate::error::BlockError;
 use crate::image::Image;
 use crate::memory::{MemoryTier, Unsaved};
@@ -45,7 +45,7 @@ pub struct TieredStore {
 #[derive(Debug)]
 struct Inner {
     memory: MemoryTier,
-    disk: DiskTier,
+    disk: Disks,
     spills: Mutex<Spills>,
     limit: u64,
     tasks: TaskTracker,
@@ -67,7 +67,8 @@ struct Spill {
 
 impl TieredStore {
     /// Puts one over the other. Has to be called inside a runtime.
-    pub fn new(memory: MemoryTier, disk: DiskTier) -> Self {
+    pub fn new(memory: MemoryTier, disk: impl Into<Disks>) -> Self {
+        let disk = disk.into();
         let inner = Arc::new(Inner {
             limit: disk.write_behind(),
             memory,
@@ -85,7 +86,7 @@ impl TieredStore {
     }
 
     /// The tier below, for what only it knows.
-    pub fn disk(&self) -> &DiskTier {
+    pub fn disk(&self) -> &Disks {
         &self.inner.disk
     }
 

@@ -11,6 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use arustio_types::{BlockKey, Checksum};
 use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
 
 use super::backend::{DiskBackend, DiskFile};
 use super::format::{self, Header, Unusable};
@@ -38,6 +40,10 @@ pub(crate) struct Files {
     /// the catalog does not know.
     pub(crate) recovering: AtomicBool,
     pub(crate) closed: AtomicBool,
+    /// The disk as a whole has not answered as it should.
+    pub(crate) lost: CancellationToken,
+    /// Why.
+    pub(crate) loss: Mutex<String>,
 }
 
 /// Why a file could not be used.
@@ -94,6 +100,23 @@ impl Files {
         }
     }
 
+    /// Reads and checks a part of a block, without a trace of it having been read. `None`:
+    /// it is not this file any more, or was dropped. Else the length of the block.
+    pub(crate) fn scrub(&self, key: BlockKey, generation: u32, part: &Range<u64>) -> Option<u64> {
+        let same = |entry: &Entry| entry.generation == generation;
+        let entry = self.catalog.peek(key).filter(same)?;
+        match self.read(key, part) {
+            Ok((image, _)) => {
+                self.counters.scrubbed_bytes.add(image.present_bytes());
+                Some(entry.presence().block_len)
+            }
+            Err(bad) => {
+                self.give_up(key, generation, &bad);
+                None
+            }
+        }
+    }
+
     fn read(&self, key: BlockKey, range: &Range<u64>) -> Result<(Image, Header), Bad> {
         let file = self.backend.open(&format::file_name(key))?;
         let header = read_header(&*file, key)?;
@@ -116,6 +139,8 @@ impl Files {
 
     fn discard(&self, claim: &Claim<'_>, key: BlockKey, bad: &Bad) {
         match bad {
+            // Then it says nothing about this block.
+            Bad::Gone if self.is_lost() => return,
             Bad::Gone => {
                 self.counters.io_errors.add(1);
                 tracing::warn!(block = %key, "the file of a cached block has disappeared");
@@ -168,7 +193,25 @@ impl Files {
         Ok(())
     }
 
+    /// After an error: whether it is not one of a single file.
+    pub(crate) fn is_lost(&self) -> bool {
+        if self.lost.is_cancelled() {
+            return true;
+        }
+        let Err(error) = self.backend.check() else {
+            return false;
+        };
+        *self.loss.lock() = error.to_string();
+        self.lost.cancel();
+        true
+    }
+
     fn trouble(&self, why: Trouble, detail: &dyn std::fmt::Display) {
+        if why == Trouble::Failed && self.is_lost() {
+            // Whoever watches the directory says so, once.
+            self.gate.shut(self.ages.clock());
+            return;
+        }
         self.gate.trouble(self.ages.clock(), why, detail);
     }
 

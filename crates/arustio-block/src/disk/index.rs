@@ -97,6 +97,24 @@ impl Entry {
     }
 }
 
+/// Places that are looked at under the lock before others get it.
+const STRIDE: usize = 1024;
+
+/// A step of a walk through all blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Walk {
+    /// A block, in the place from which one the walk goes on.
+    Block {
+        place: usize,
+        key: BlockKey,
+        generation: u32,
+    },
+    /// Nothing up to here.
+    Nothing { next: usize },
+    /// That was all.
+    End,
+}
+
 /// How a tier stands.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Standing {
@@ -291,6 +309,26 @@ impl Catalog {
         let entry = index.blocks.place(key);
         if let Some(mut entry) = entry.filter(|entry| entry.generation == generation) {
             entry.unpin();
+        }
+    }
+
+    /// What there is from a place on, for whoever goes through all blocks without keeping
+    /// a list of them. Looks at a bounded number of places.
+    pub(crate) fn walk(&self, from: usize) -> Walk {
+        let index = self.index.lock();
+        let end = from.saturating_add(STRIDE).min(index.blocks.places());
+        for place in from..end {
+            if let Some((key, entry)) = index.blocks.at(place) {
+                return Walk::Block {
+                    place,
+                    key: *key,
+                    generation: entry.generation,
+                };
+            }
+        }
+        match end == index.blocks.places() {
+            true => Walk::End,
+            false => Walk::Nothing { next: end },
         }
     }
 

@@ -6,6 +6,7 @@ use arustio_types::SystemClock;
 use proptest::prelude::*;
 
 use super::*;
+use crate::DiskTier;
 use crate::chunk::CHUNK;
 use crate::config::CheckedConfig;
 use crate::testing::conformance::{self, Promises};
@@ -72,6 +73,19 @@ async fn conforms() {
         Arc::new(store(MemDisk::new(), 16 << 10).await) as Arc<dyn BlockStore>
     })
     .await;
+}
+
+#[tokio::test]
+async fn without_memory_blocks_that_come_in_parts_are_kept_all_the_same() {
+    let disk = MemDisk::new();
+    let store = store(disk.clone(), 0).await;
+    for chunk in [0, 1] {
+        let range = chunk * CHUNK..(chunk + 1) * CHUNK;
+        let stored = put(&store, small_key(1, 0), range).await;
+        assert_eq!(stored, WriteOutcome::Stored);
+    }
+    assert_eq!(there(&store, small_key(1, 0), 0..LEN).await, LEN);
+    assert_eq!(disk.names().len(), 1);
 }
 
 #[tokio::test]
