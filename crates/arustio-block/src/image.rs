@@ -7,7 +7,9 @@
 //! Invariants: runs are ascending, disjoint and never empty; a run holds whole chunks,
 //! only the block's last chunk may be short.
 
+use std::fs::File;
 use std::ops::Range;
+use std::sync::Arc;
 
 use arustio_types::{BlockKey, Checksum, MountId};
 use bytes::Bytes;
@@ -25,6 +27,8 @@ pub(crate) struct Run {
     pub(crate) bytes: Bytes,
     /// Their checksums.
     pub(crate) sums: Vec<u32>,
+    /// The sealed memory file in which the same bytes lie, chunks at their own places.
+    pub(crate) file: Option<Arc<File>>,
 }
 
 impl Run {
@@ -43,6 +47,7 @@ impl Run {
             first: chunks.start,
             bytes: self.bytes.slice(start..end),
             sums: self.sums[offset..offset + len].to_vec(),
+            file: self.file.clone(),
         }
     }
 
@@ -63,6 +68,7 @@ impl Run {
                 range,
                 bytes,
                 checksum,
+                file: self.file.clone(),
             });
         }
         let middle = chunk::bytes_of(&whole, len);
@@ -82,6 +88,7 @@ impl Run {
             range,
             bytes: slice(local),
             checksum: Checksum(crc),
+            file: self.file.clone(),
         })
     }
 
@@ -135,6 +142,7 @@ impl Image {
             first: chunks.start,
             bytes,
             sums,
+            file: None,
         };
         Ok(Ok(Image {
             key: write.key,

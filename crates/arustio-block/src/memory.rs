@@ -699,6 +699,7 @@ fn copy(run: &Run, reserved: Reserved) -> Run {
         first: run.first,
         bytes: Bytes::from_owner(owner),
         sums: run.sums.clone(),
+        file: None,
     }
 }
 

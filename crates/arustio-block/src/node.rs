@@ -218,6 +218,7 @@ fn cut(landed: &Landed, gaps: &[Range<u64>]) -> Vec<Part> {
                 checksum: chunk::checksum(&bytes),
                 range,
                 bytes,
+                file: None,
             }
         })
     };

@@ -198,6 +198,9 @@ pub struct Part {
     pub bytes: Bytes,
     /// CRC32C that the bytes had when they arrived at this node.
     pub checksum: Checksum,
+    /// A sealed memory file in which the block lies from its first byte on, if it lies in
+    /// one: what is sent from there is not copied.
+    pub file: Option<Arc<File>>,
 }
 
 impl Part {

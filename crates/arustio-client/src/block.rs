@@ -7,6 +7,7 @@
 //! ask; `fill` sends blocks in the background. [`lease`] is what readers of the same cold
 //! bytes and their node say to one another.
 
+pub mod buffers;
 pub mod epoch;
 pub(crate) mod fill;
 pub mod framed;

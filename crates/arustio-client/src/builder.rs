@@ -11,6 +11,7 @@ use arustio_types::meta::command::Principal;
 use arustio_types::{SystemClock, WallClock};
 use arustio_ufs::registry::{Environment, UfsRegistry};
 
+use crate::block::buffers::Buffers;
 use crate::block::fill::Filler;
 use crate::block::hedge::Hedges;
 use crate::block::owner::Owners;
@@ -255,13 +256,17 @@ fn block_nodes(
     grpc: GrpcBlocks,
     system: Option<String>,
 ) -> Arc<dyn BlockClient> {
+    let buffers = Buffers::default();
     let framed = match config.transport {
         Transport::Grpc => return Arc::new(grpc),
-        Transport::Framed => FramedBlocks::new(cluster, grpc),
+        Transport::Framed => FramedBlocks::new(cluster, grpc).receiving_into(buffers.clone()),
     };
     let local = config.local.enabled && config.read.verify != Verify::Always;
     match system.filter(|_| local) {
-        Some(system) => Arc::new(LocalBlocks::new(Box::new(framed), system, &config.local)),
+        Some(system) => {
+            let local = LocalBlocks::new(Box::new(framed), system, &config.local);
+            Arc::new(local.reading_into(buffers))
+        }
         None => Arc::new(framed),
     }
 }

@@ -47,6 +47,7 @@ use crate::raft_transport::{Arrivals, GrpcTransport};
 use crate::registration::{self, Announcement};
 use crate::tasks::Tasks;
 use crate::view::Liveness;
+use arustio_client::block::buffers::Buffers;
 
 /// How long the registration of the block node may take.
 const REGISTRATION: Duration = Duration::from_secs(10);
@@ -337,6 +338,7 @@ impl Server {
             receiving: blocks.receiving.clone(),
             sending: blocks.sending.clone(),
             lending: Lending::default(),
+            buffers: Buffers::default(),
             config: self.settings.frames.clone(),
             metrics: self.metrics.clone(),
         }

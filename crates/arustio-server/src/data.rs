@@ -32,6 +32,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use arustio_block::{BlockStore, Fills};
+use arustio_client::block::buffers::Buffers;
 use arustio_client::block::framed::outbox::WriteHalf;
 use arustio_client::net;
 use arustio_proto::frame::{Header, Operation, Status};
@@ -67,6 +68,8 @@ pub(crate) struct Endpoint {
     pub(crate) receiving: Budget,
     pub(crate) sending: Budget,
     pub(crate) lending: Lending,
+    /// What writes are received into.
+    pub(crate) buffers: Buffers,
     pub(crate) config: FramesConfig,
     pub(crate) metrics: Metrics,
 }

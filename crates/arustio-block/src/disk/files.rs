@@ -602,6 +602,7 @@ fn read_chunks(file: &dyn DiskFile, header: &Header, range: &Range<u64>) -> Resu
             first: stretch.chunks.start,
             bytes,
             sums,
+            file: None,
         });
     }
     Ok(image)

@@ -332,6 +332,7 @@ mod tests {
                 first,
                 sums: chunk::sums(&bytes),
                 bytes,
+                file: None,
             }
         };
         Image {

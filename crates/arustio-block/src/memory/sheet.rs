@@ -63,6 +63,7 @@ impl Sheet {
                 .flat_map(|run| &run.sums)
                 .copied()
                 .collect(),
+            file: Some(self.file()),
         }
     }
 }

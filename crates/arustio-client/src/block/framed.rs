@@ -37,6 +37,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::buffers::Buffers;
 use super::{
     Alone, BlockClient, BlockError, BlockExtent, BlockLease, BlockLoan, BlockOffer, BlockPart,
     BlockRead, BlockSelector, BlockStored, BlockWant, BlockWrite, GrpcBlocks, LeaseWord,
@@ -54,6 +55,7 @@ const MOST_NODES: usize = 256;
 pub struct FramedBlocks {
     grpc: GrpcBlocks,
     cluster: ClusterIdentity,
+    buffers: Buffers,
     pools: Mutex<HashMap<Place, Arc<Pool>>>,
 }
 
@@ -73,8 +75,16 @@ impl FramedBlocks {
         Self {
             grpc,
             cluster,
+            buffers: Buffers::default(),
             pools: Mutex::default(),
         }
+    }
+
+    /// Receives into these buffers.
+    #[must_use]
+    pub fn receiving_into(mut self, buffers: Buffers) -> Self {
+        self.buffers = buffers;
+        self
     }
 
     fn pool(&self, place: Place) -> Arc<Pool> {
@@ -85,7 +95,7 @@ impl FramedBlocks {
         if pools.len() >= MOST_NODES {
             pools.clear();
         }
-        let pool = Arc::new(Pool::new(place.clone(), self.cluster));
+        let pool = Arc::new(Pool::new(place.clone(), self.cluster, self.buffers.clone()));
         pools.insert(place, Arc::clone(&pool));
         pool
     }

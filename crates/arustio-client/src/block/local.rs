@@ -31,11 +31,12 @@ use std::time::Duration;
 use arustio_types::BlockKey;
 use arustio_types::cluster::NodeInfo;
 use async_trait::async_trait;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use parking_lot::Mutex;
 use rustix::io::ReadWriteFlags;
 use tokio::time::Instant;
 
+use super::buffers::{Buffer, Buffers};
 use super::{
     BlockClient, BlockError, BlockExtent, BlockLoan, BlockOffer, BlockPart, BlockRead,
     BlockSelector, BlockStored, BlockWant, BlockWrite, LeaseWord,
@@ -48,13 +49,14 @@ use shelf::{Shelf, Turn};
 const PATIENCE: Duration = Duration::from_millis(500);
 /// Up to this a worker copies by itself what is in the page cache; more would hold up its
 /// other tasks for longer than handing it to a thread costs.
-const AT_ONCE: usize = 512 << 10;
+const AT_ONCE: usize = 1 << 20;
 
 /// A client that reads local blocks by their descriptors, over one that does the rest.
 pub struct LocalBlocks {
     inner: Box<dyn BlockClient>,
     host: String,
     shelf: Mutex<Shelf>,
+    buffers: Buffers,
 }
 
 /// A block that is at hand. Clones share it.
@@ -89,7 +91,15 @@ impl LocalBlocks {
             inner,
             host,
             shelf: Mutex::new(Shelf::new(config.descriptors, config.bytes.get())),
+            buffers: Buffers::default(),
         }
+    }
+
+    /// Reads what lies on a disk into these buffers.
+    #[must_use]
+    pub fn reading_into(mut self, buffers: Buffers) -> Self {
+        self.buffers = buffers;
+        self
     }
 
     /// Blocks at hand.
@@ -115,7 +125,7 @@ impl LocalBlocks {
             }
             Turn::NotNow => return None,
         };
-        match kept.read(asked.range.clone()).await {
+        match kept.read(asked.range.clone(), &self.buffers).await {
             Ok(parts) => Some(parts),
             Err(error) => {
                 tracing::debug!(%error, block = %asked.key, "a passed block cannot be read");
@@ -184,7 +194,7 @@ impl Kept {
         }
     }
 
-    async fn read(&self, range: Range<u64>) -> io::Result<Vec<BlockPart>> {
+    async fn read(&self, range: Range<u64>, buffers: &Buffers) -> io::Result<Vec<BlockPart>> {
         let end = range.end.min(self.length());
         let range = range.start.min(end)..end;
         if range.is_empty() {
@@ -193,7 +203,7 @@ impl Kept {
         let bytes = match self {
             // Offsets in a mapping fit.
             Self::Mapped(bytes) => bytes.slice(range.start as usize..range.end as usize),
-            Self::File(loan) => read(loan, &range).await?,
+            Self::File(loan) => read(loan, &range, buffers).await?,
         };
         Ok(vec![BlockPart {
             offset: range.start,
@@ -216,37 +226,35 @@ impl AsRef<[u8]> for Whole {
 
 /// Reads from a file on a disk: at once what little is in the page cache, else on a thread
 /// that may wait.
-async fn read(loan: &Arc<BlockLoan>, range: &Range<u64>) -> io::Result<Bytes> {
+async fn read(loan: &Arc<BlockLoan>, range: &Range<u64>, buffers: &Buffers) -> io::Result<Bytes> {
     // A block has at most 256 MiB.
-    let length = (range.end - range.start) as usize;
+    let mut buffer = buffers.take((range.end - range.start) as usize);
     let offset = loan.offset + range.start;
-    if length <= AT_ONCE {
-        let mut buffer = BytesMut::zeroed(length);
-        let slices = &mut [IoSliceMut::new(&mut buffer)];
+    if buffer.length() <= AT_ONCE {
+        let slices = &mut [IoSliceMut::new(buffer.room(usize::MAX))];
         let read = rustix::io::preadv2(&loan.file, slices, offset, ReadWriteFlags::NOWAIT);
-        if read == Ok(length) {
+        buffer.advance(read.unwrap_or(0));
+        if buffer.filled().len() == buffer.length() {
             return Ok(buffer.freeze());
         }
     }
     let loan = Arc::clone(loan);
-    let read = tokio::task::spawn_blocking(move || read_all(&loan, offset, length));
+    let read = tokio::task::spawn_blocking(move || read_on(&loan, offset, buffer));
     read.await.map_err(io::Error::other)?
 }
 
-fn read_all(loan: &BlockLoan, mut offset: u64, length: usize) -> io::Result<Bytes> {
-    let mut bytes = Vec::with_capacity(length);
-    while bytes.len() < length {
-        // No byte after the range: the vector has exactly that much room.
-        let spare = rustix::buffer::spare_capacity(&mut bytes);
-        match rustix::io::pread(&loan.file, spare, offset) {
+/// Reads what is missing in the buffer, which begins at `offset` of the file.
+fn read_on(loan: &BlockLoan, offset: u64, mut buffer: Buffer) -> io::Result<Bytes> {
+    while buffer.filled().len() < buffer.length() {
+        let at = offset + buffer.filled().len() as u64;
+        match rustix::io::pread(&loan.file, buffer.room(usize::MAX), at) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(read) => offset += read as u64,
+            Ok(read) => buffer.advance(read),
             Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
     }
-    bytes.truncate(length);
-    Ok(bytes.into())
+    Ok(buffer.freeze())
 }
 
 #[async_trait]

@@ -71,8 +71,8 @@ pub(super) async fn serve<R: AsyncRead + Unpin + Send>(
     let mut connection = Connection {
         permits: Arc::new(Semaphore::new(endpoint.config.concurrency_per_connection)),
         share: Budget::new(endpoint.config.window),
+        inlet: Inlet::new(read, endpoint.buffers.clone()),
         endpoint,
-        inlet: Inlet::new(read),
         outbox,
         work: JoinSet::new(),
         holds: peer.holds,

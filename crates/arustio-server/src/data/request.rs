@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use arustio_block::{BlockWrite, Borrowed, Parts, Selector, WriteHint, WriteOutcome};
 use arustio_client::block::framed::inlet::Payload;
-use arustio_client::block::framed::outbox::{Broken, Outbox};
+use arustio_client::block::framed::outbox::{Broken, Outbox, Piece};
 use arustio_proto::failure::Failure;
 use arustio_proto::frame::{Flags, Header, Operation, Status, body};
 use arustio_types::{BlockKey, Checksum, ErrorKind};
@@ -27,7 +27,7 @@ pub(super) const AGAIN: u32 = 1000;
 /// The frames that answer a request.
 #[derive(Debug)]
 pub(super) struct Reply {
-    frames: Vec<(Header, Bytes)>,
+    frames: Vec<(Header, Piece)>,
     /// Bytes that are counted until they are sent.
     held: Vec<OwnedSemaphorePermit>,
     /// What goes with the only frame.
@@ -37,7 +37,7 @@ pub(super) struct Reply {
 impl Reply {
     fn one(header: Header, payload: Bytes) -> Self {
         Self {
-            frames: vec![(header, payload)],
+            frames: vec![(header, payload.into())],
             held: Vec::new(),
             file: None,
         }
@@ -86,7 +86,11 @@ impl Reply {
             if at < last {
                 header.flags = header.flags.with(Flags::MORE);
             }
-            (header, part.bytes)
+            let piece = match part.file {
+                Some(file) => Piece::of_file(part.bytes, file, part.range.start),
+                None => part.bytes.into(),
+            };
+            (header, piece)
         };
         Self {
             frames: parts.parts.into_iter().enumerate().map(frame).collect(),
@@ -105,7 +109,7 @@ impl Reply {
         for (header, _) in &mut self.frames {
             header.flags = header.flags.with(Flags::MORE);
         }
-        self.frames.push(more);
+        self.frames.push((more.0, more.1.into()));
         self
     }
 
@@ -137,7 +141,7 @@ impl Reply {
             };
             match file.take() {
                 Some(file) => outbox.pass(&header, payload, file)?,
-                None => outbox.send(&header, [payload], held)?,
+                None => outbox.send_piece(&header, payload, held)?,
             }
         }
         Ok(())

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use arustio_client::block::buffers::Buffers;
 use arustio_client::block::framed::inlet::Inlet;
 use arustio_client::block::local::{LocalBlocks, running_system};
 use arustio_client::block::{BlockClient, BlockWrite, FramedBlocks, GrpcBlocks};
@@ -151,7 +152,7 @@ impl<S: AsyncRead + AsyncWrite> Peer<S> {
     fn new(stream: S) -> Self {
         let (read, write) = split(stream);
         Self {
-            inlet: Inlet::new(read),
+            inlet: Inlet::new(read, Buffers::default()),
             write,
             next: 1,
         }

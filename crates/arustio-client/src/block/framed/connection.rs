@@ -31,6 +31,7 @@ use super::catch::{Catching, Caught};
 use super::inlet::Inlet;
 use super::outbox::{Outbox, WriteHalf};
 use crate::block::BlockPart;
+use crate::block::buffers::Buffers;
 use crate::metadata::ClusterIdentity;
 use crate::net;
 
@@ -177,23 +178,26 @@ impl Connection {
         place: &Place,
         node: NodeId,
         cluster: ClusterIdentity,
+        buffers: &Buffers,
     ) -> Result<Self, NoConnection> {
         let caught = Caught::default();
         match place {
             Place::Tcp(address) => {
                 let (read, write) = net::connect(address).await?.into_split();
-                Self::greeted(read, WriteHalf::Tcp(write), caught, node, cluster).await
+                let inlet = Inlet::new(read, buffers.clone());
+                Self::greeted(inlet, WriteHalf::Tcp(write), caught, node, cluster).await
             }
             Place::Unix(path) => {
                 let (read, write) = UnixStream::connect(path).await?.into_split();
                 let read = Catching::new(read, caught.clone());
-                Self::greeted(read, WriteHalf::Unix(write), caught, node, cluster).await
+                let inlet = Inlet::new(read, buffers.clone());
+                Self::greeted(inlet, WriteHalf::Unix(write), caught, node, cluster).await
             }
         }
     }
 
     async fn greeted<R: AsyncRead + Unpin + Send + 'static>(
-        read: R,
+        mut inlet: Inlet<R>,
         write: WriteHalf,
         caught: Caught,
         node: NodeId,
@@ -207,7 +211,6 @@ impl Connection {
             heard: AtomicU64::new(0),
             waiting: Mutex::default(),
         });
-        let mut inlet = Inlet::new(read);
         let writer = Arc::clone(&shared);
         let writer = tokio::spawn(async move { writer.outbox.run(STALL).await });
         let writer = AbortOnDropHandle::new(writer);

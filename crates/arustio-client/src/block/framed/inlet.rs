@@ -7,8 +7,10 @@
 use std::io;
 
 use arustio_proto::frame::{HEADER, Header};
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt as _, BufReader};
+
+use crate::block::buffers::Buffers;
 
 /// Headers and small payloads are read together up to this.
 const BUFFER: usize = 16 << 10;
@@ -19,6 +21,7 @@ const PIECE: usize = 256 << 10;
 #[derive(Debug)]
 pub struct Inlet<R> {
     reader: BufReader<R>,
+    buffers: Buffers,
 }
 
 /// A payload as it came.
@@ -31,10 +34,11 @@ pub struct Payload {
 }
 
 impl<R: AsyncRead + Unpin> Inlet<R> {
-    /// Nothing was read yet.
-    pub fn new(reader: R) -> Self {
+    /// Nothing was read yet. Payloads are received into `buffers`.
+    pub fn new(reader: R, buffers: Buffers) -> Self {
         Self {
             reader: BufReader::with_capacity(BUFFER, reader),
+            buffers,
         }
     }
 
@@ -62,20 +66,20 @@ impl<R: AsyncRead + Unpin> Inlet<R> {
     /// # Errors
     /// `UnexpectedEof` when the peer closes inside it, and whatever the system says.
     pub async fn payload(&mut self, header: &Header, moved: impl Fn()) -> io::Result<Payload> {
-        let length = header.payload_length as usize;
-        let mut bytes = BytesMut::with_capacity(length);
+        let mut buffer = self.buffers.take(header.payload_length as usize);
         let mut crc32c = 0;
-        while bytes.len() < length {
-            let before = bytes.len();
-            let mut piece = (&mut bytes).limit(PIECE.min(length - before));
-            if self.reader.read_buf(&mut piece).await? == 0 {
+        while buffer.filled().len() < buffer.length() {
+            let piece = buffer.room(PIECE);
+            let read = self.reader.read(piece).await?;
+            if read == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
-            crc32c = crc32c::crc32c_append(crc32c, &bytes[before..]);
+            crc32c = crc32c::crc32c_append(crc32c, &piece[..read]);
+            buffer.advance(read);
             moved();
         }
         Ok(Payload {
-            bytes: bytes.freeze(),
+            bytes: buffer.freeze(),
             crc32c,
         })
     }

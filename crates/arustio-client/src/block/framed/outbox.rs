@@ -3,9 +3,10 @@
 //! Whoever has a frame writes it at once as far as the socket takes it; the rest waits,
 //! and [`Outbox::run`] sends it on. Nothing is awaited between the bytes of a frame, so a
 //! caller that is dropped leaves no half frame behind, and a small answer costs no switch
-//! of tasks. Bytes are never copied on the way. A frame may carry a descriptor, with its
-//! first byte. One short lock, held while a frame is
-//! handed to the system, never across an await.
+//! of tasks. Bytes are never copied on the way, and those that also lie in a memory file are
+//! not even read: the system sends its pages (`sendfile`). A frame may carry a descriptor,
+//! with its first byte. One short lock, held while a frame is handed to the system, never
+//! across an await.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -18,6 +19,7 @@ use std::time::Duration;
 use arustio_proto::frame::Header;
 use bytes::{Buf as _, Bytes};
 use parking_lot::Mutex;
+use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, Shutdown};
 use tokio::io::Interest;
 use tokio::net::{tcp, unix};
@@ -25,6 +27,8 @@ use tokio::sync::{Notify, OwnedSemaphorePermit};
 
 /// Pieces that are handed to the system at once.
 const MOST_SLICES: usize = 16;
+/// Below this a copy costs less than another call.
+const SMALLEST_OF_FILE: usize = 64 << 10;
 
 /// The writing half of a connection.
 #[derive(Debug)]
@@ -36,11 +40,29 @@ pub enum WriteHalf {
 }
 
 impl WriteHalf {
-    fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    /// `more`: something follows at once.
+    fn try_write(&self, slices: &[IoSlice<'_>], more: bool) -> io::Result<usize> {
         match self {
+            Self::Tcp(half) if more => half.as_ref().try_io(Interest::WRITABLE, || {
+                let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL | SendFlags::MORE;
+                let control = &mut SendAncillaryBuffer::default();
+                Ok(rustix::net::sendmsg(half.as_ref(), slices, control, flags)?)
+            }),
             Self::Tcp(half) => half.try_write_vectored(slices),
             Self::Unix(half) => half.try_write_vectored(slices),
         }
+    }
+
+    /// Sends a part of a file without looking at it.
+    fn try_send_file(&self, file: &File, offset: u64, length: usize) -> io::Result<usize> {
+        let Self::Tcp(half) = self else {
+            return Err(io::ErrorKind::Unsupported.into());
+        };
+        half.as_ref().try_io(Interest::WRITABLE, || {
+            let mut offset = offset;
+            let sent = rustix::fs::sendfile(half.as_ref(), file, Some(&mut offset), length);
+            Ok(sent?)
+        })
     }
 
     /// The same with a descriptor, which goes with the first byte.
@@ -100,10 +122,40 @@ struct Queue {
     broken: bool,
 }
 
+/// Bytes to be sent.
+#[derive(Debug, Clone)]
+pub struct Piece {
+    bytes: Bytes,
+    /// The same bytes in a file that is never written again, and where they begin in it.
+    file: Option<(Arc<File>, u64)>,
+}
+
+impl From<Bytes> for Piece {
+    fn from(bytes: Bytes) -> Self {
+        Self { bytes, file: None }
+    }
+}
+
+impl Piece {
+    /// Bytes that also lie in a file from `offset` on. The file must never be written again,
+    /// and must be in memory: whoever sends does not wait for a disk.
+    pub fn of_file(bytes: Bytes, file: Arc<File>, offset: u64) -> Self {
+        let file = (bytes.len() >= SMALLEST_OF_FILE).then_some((file, offset));
+        Self { bytes, file }
+    }
+
+    fn advance(&mut self, gone: usize) {
+        self.bytes.advance(gone);
+        if let Some((_, offset)) = &mut self.file {
+            *offset += gone as u64;
+        }
+    }
+}
+
 /// A frame, or what is left of it.
 #[derive(Debug)]
 struct Frame {
-    pieces: VecDeque<Bytes>,
+    pieces: VecDeque<Piece>,
     /// Goes with the first byte, and is gone then.
     file: Option<Arc<File>>,
     /// Given back when the frame is gone.
@@ -137,33 +189,46 @@ impl Outbox {
         payload: impl IntoIterator<Item = Bytes>,
         held: Vec<OwnedSemaphorePermit>,
     ) -> Result<(), Broken> {
-        self.push(header, payload, held, None)
+        self.push(header, payload.into_iter().map(Piece::from), held, None)
+    }
+
+    /// The same with a payload that may lie in a file.
+    ///
+    /// # Errors
+    /// When the connection is closed.
+    pub fn send_piece(
+        &self,
+        header: &Header,
+        payload: Piece,
+        held: Vec<OwnedSemaphorePermit>,
+    ) -> Result<(), Broken> {
+        self.push(header, [payload], held, None)
     }
 
     /// The same with a descriptor, which only a UNIX socket carries.
     ///
     /// # Errors
     /// When the connection is closed, which it is afterwards if it is no UNIX socket.
-    pub fn pass(&self, header: &Header, payload: Bytes, file: Arc<File>) -> Result<(), Broken> {
+    pub fn pass(&self, header: &Header, payload: Piece, file: Arc<File>) -> Result<(), Broken> {
         self.push(header, [payload], Vec::new(), Some(file))
     }
 
     fn push(
         &self,
         header: &Header,
-        payload: impl IntoIterator<Item = Bytes>,
+        payload: impl IntoIterator<Item = Piece>,
         held: Vec<OwnedSemaphorePermit>,
         file: Option<Arc<File>>,
     ) -> Result<(), Broken> {
-        let header = Bytes::copy_from_slice(&header.encode());
-        let payload = payload.into_iter().filter(|piece| !piece.is_empty());
-        let pieces: VecDeque<Bytes> = std::iter::once(header).chain(payload).collect();
+        let header = Piece::from(Bytes::copy_from_slice(&header.encode()));
+        let payload = payload.into_iter().filter(|piece| !piece.bytes.is_empty());
+        let pieces: VecDeque<Piece> = std::iter::once(header).chain(payload).collect();
         let mut queue = self.queue.lock();
         if queue.broken {
             return Err(Broken);
         }
         let idle = queue.frames.is_empty();
-        queue.bytes += pieces.iter().map(Bytes::len).sum::<usize>();
+        queue.bytes += pieces.iter().map(|piece| piece.bytes.len()).sum::<usize>();
         queue.frames.push_back(Frame {
             pieces,
             file,
@@ -261,8 +326,12 @@ impl Queue {
         }
     }
 
-    /// One call: a frame with a descriptor alone, or what comes before the next such.
+    /// One call: a piece of a file, a frame with a descriptor, or what comes before the next
+    /// such.
     fn hand_over(&mut self, half: &WriteHalf) -> io::Result<usize> {
+        if let Some(sent) = self.send_file(half) {
+            return sent;
+        }
         let alone = self.frames.front().and_then(|frame| frame.file.clone());
         let mut slices = [IoSlice::new(&[]); MOST_SLICES];
         let frames = self.frames.iter().enumerate();
@@ -271,13 +340,17 @@ impl Queue {
             None => frame.file.is_none(),
         });
         let pieces = together.flat_map(|(_, frame)| &frame.pieces);
-        let mut count = 0;
+        let (mut count, mut more) = (0, false);
         for (slice, piece) in slices.iter_mut().zip(pieces) {
-            *slice = IoSlice::new(piece);
+            more = piece.file.is_some();
+            if more {
+                break;
+            }
+            *slice = IoSlice::new(&piece.bytes);
             count += 1;
         }
         let Some(file) = alone else {
-            return half.try_write(&slices[..count]);
+            return half.try_write(&slices[..count], more);
         };
         let written = half.try_pass(&slices[..count], &file)?;
         if let Some(frame) = self.frames.front_mut() {
@@ -286,14 +359,28 @@ impl Queue {
         Ok(written)
     }
 
+    /// Sends of the first piece, if it lies in a file. A socket or a file that cannot do
+    /// that gets the bytes.
+    fn send_file(&mut self, half: &WriteHalf) -> Option<io::Result<usize>> {
+        let piece = self.frames.front_mut()?.pieces.front_mut()?;
+        let (file, offset) = piece.file.as_ref()?;
+        match half.try_send_file(file, *offset, piece.bytes.len()) {
+            Err(error) if cannot(&error) => {
+                piece.file = None;
+                None
+            }
+            sent => Some(sent),
+        }
+    }
+
     fn advance(&mut self, mut written: usize) {
         self.bytes -= written;
         while let Some(frame) = self.frames.front_mut() {
             while let Some(piece) = frame.pieces.front_mut() {
-                let gone = written.min(piece.len());
+                let gone = written.min(piece.bytes.len());
                 piece.advance(gone);
                 written -= gone;
-                if !piece.is_empty() {
+                if !piece.bytes.is_empty() {
                     return;
                 }
                 frame.pieces.pop_front();
@@ -309,13 +396,22 @@ impl Queue {
     }
 }
 
+/// Whether this is about the way, and not about the connection.
+fn cannot(error: &io::Error) -> bool {
+    let code = Errno::from_io_error(error);
+    error.kind() == io::ErrorKind::Unsupported
+        || code.is_some_and(|code| [Errno::INVAL, Errno::NOSYS, Errno::SPIPE].contains(&code))
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
     use arustio_proto::frame::{HEADER, Operation};
-    use tokio::io::AsyncReadExt as _;
-    use tokio::net::UnixStream;
+    use rustix::fs::{MemfdFlags, memfd_create};
+    use std::io::Write as _;
+    use tokio::io::{AsyncRead, AsyncReadExt as _};
+    use tokio::net::{TcpListener, TcpStream, UnixStream};
     use tokio::sync::Semaphore;
 
     use super::*;
@@ -360,6 +456,84 @@ mod tests {
         sender.await.unwrap();
         assert_eq!(outbox.send(&Header::default(), [], Vec::new()), Err(Broken));
         assert_eq!(theirs.read(&mut [0]).await.unwrap(), 0);
+    }
+
+    /// A block in a memory file, as a part of which the pieces of a test lie in it.
+    fn of_file(file: &Arc<File>, content: &Bytes, range: std::ops::Range<usize>) -> Piece {
+        let offset = range.start as u64;
+        Piece::of_file(content.slice(range), Arc::clone(file), offset)
+    }
+
+    fn block() -> (Arc<File>, Bytes) {
+        let file = File::from(memfd_create("test", MemfdFlags::CLOEXEC).unwrap());
+        let content: Bytes = (0..3_000_000_u32).map(|at| (at / 251) as u8).collect();
+        (&file).write_all(&content).unwrap();
+        (Arc::new(file), content)
+    }
+
+    /// Frames whose payloads lie in a file or do not, as a peer sees them.
+    async fn heard(write: WriteHalf, mut theirs: impl AsyncRead + Unpin) {
+        let (file, content) = block();
+        let ranges = [0..3_000_000, 5..70_000, 100..200, 64..1_000_000, 0..65_536];
+        let outbox = Outbox::new(write);
+        let say = |at: usize| {
+            let range = ranges[at % ranges.len()].clone();
+            let header = Header::request(Operation::Ping, at as u64);
+            match at % 3 {
+                0 => outbox.send(&header, [content.slice(range.clone())], Vec::new()),
+                _ => outbox.send_piece(&header, of_file(&file, &content, range), Vec::new()),
+            }
+        };
+        (0..20).for_each(|at| say(at).unwrap());
+        assert!(outbox.waiting() > 1 << 20, "the socket took everything");
+        let hear = async {
+            for at in 0..20 {
+                let range = ranges[at % ranges.len()].clone();
+                let mut bytes = vec![0; HEADER + range.len()];
+                theirs.read_exact(&mut bytes).await.unwrap();
+                let header = Header::decode(bytes.first_chunk().unwrap()).unwrap();
+                assert_eq!(header.request, at as u64);
+                assert!(bytes[HEADER..] == content[range], "frame {at}");
+            }
+            outbox.close();
+        };
+        tokio::join!(outbox.run(LONG), hear);
+    }
+
+    #[tokio::test]
+    async fn what_lies_in_a_file_is_sent_from_there_over_tcp() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (ours, theirs) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let (_, write) = ours.unwrap().into_split();
+        heard(WriteHalf::Tcp(write), theirs.unwrap().0).await;
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_takes_no_files_gets_the_bytes() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let (_, write) = ours.into_split();
+        heard(WriteHalf::Unix(write), theirs).await;
+    }
+
+    #[tokio::test]
+    async fn a_file_that_cannot_be_sent_is_sent_as_bytes() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (ours, theirs) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let (_, write) = ours.unwrap().into_split();
+        let outbox = Outbox::new(WriteHalf::Tcp(write));
+        let content = Bytes::from(vec![7; SMALLEST_OF_FILE]);
+        // A socket is no file of that kind.
+        let other = std::os::unix::net::UnixStream::pair().unwrap().0;
+        let file = Arc::new(File::from(std::os::fd::OwnedFd::from(other)));
+        let header = Header::request(Operation::Ping, 1);
+        let piece = Piece::of_file(content.clone(), file, 0);
+        outbox.send_piece(&header, piece, Vec::new()).unwrap();
+        let mut bytes = vec![0; HEADER + content.len()];
+        let mut theirs = theirs.unwrap().0;
+        theirs.read_exact(&mut bytes).await.unwrap();
+        assert!(bytes[HEADER..] == content[..]);
     }
 
     #[tokio::test]

@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::connection::{Connection, NoConnection, Place};
+use crate::block::buffers::Buffers;
 use crate::metadata::ClusterIdentity;
 
 /// Connections to one node: one reads and sums on one processor.
@@ -35,6 +36,7 @@ pub(super) enum Way {
 pub(super) struct Pool {
     place: Place,
     cluster: ClusterIdentity,
+    buffers: Buffers,
     state: Mutex<State>,
     connecting: tokio::sync::Mutex<()>,
 }
@@ -55,10 +57,11 @@ enum Choice {
 }
 
 impl Pool {
-    pub(super) fn new(place: Place, cluster: ClusterIdentity) -> Self {
+    pub(super) fn new(place: Place, cluster: ClusterIdentity, buffers: Buffers) -> Self {
         Self {
             place,
             cluster,
+            buffers,
             state: Mutex::default(),
             connecting: tokio::sync::Mutex::default(),
         }
@@ -106,7 +109,7 @@ impl Pool {
     }
 
     async fn open(&self, node: NodeId, until: Instant, other: Option<Arc<Connection>>) -> Way {
-        let opening = Connection::open(&self.place, node, self.cluster);
+        let opening = Connection::open(&self.place, node, self.cluster, &self.buffers);
         let opened = tokio::time::timeout(patience(until), opening).await;
         let late = |_| NoConnection::Unreachable("it does not answer".to_owned());
         match opened.map_err(late).and_then(|opened| opened) {

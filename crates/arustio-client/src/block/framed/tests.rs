@@ -25,7 +25,7 @@ impl Peer {
     fn new(stream: TcpStream) -> Self {
         let (read, write) = stream.into_split();
         Self {
-            inlet: Inlet::new(read),
+            inlet: Inlet::new(read, Buffers::default()),
             write,
         }
     }

@@ -66,7 +66,7 @@ impl Node {
         let (stream, _) = self.listener.accept().await.unwrap();
         let (read, write) = stream.into_split();
         let mut peer = Peer {
-            inlet: Inlet::new(read),
+            inlet: Inlet::new(read, Buffers::default()),
             outbox: Outbox::new(WriteHalf::Unix(write)),
         };
         let asked = peer.inlet.asked().await;
@@ -84,7 +84,7 @@ impl Peer {
         let payload = body::encode_passed(Checksum(7));
         let file = Arc::new(file.try_clone().unwrap());
         self.outbox
-            .pass(&header.with(&payload), payload.into(), file)
+            .pass(&header.with(&payload), Bytes::from(payload).into(), file)
             .unwrap();
     }
 }
