@@ -7,7 +7,6 @@
 //! policies see all keys as ours does.
 
 use std::hint::black_box;
-use std::sync::Mutex;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
@@ -18,6 +17,7 @@ use foyer_memory::{
     Cache, CacheBuilder, EvictionConfig, FifoConfig, LfuConfig, LruConfig, S3FifoConfig,
     SieveConfig,
 };
+use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -98,10 +98,7 @@ fn length(block: u32) -> u32 {
 pub(crate) fn ours(kind: EvictionKind, capacity: u64, trace: &Trace) -> Score {
     let shelf: Mutex<Shelf<u32>> = Mutex::new(Shelf::new(kind));
     score(trace, |block, key| {
-        // Nobody else has it.
-        let Ok(mut shelf) = shelf.lock() else {
-            return false;
-        };
+        let mut shelf = shelf.lock();
         if let Some(mut place) = shelf.place(key) {
             place.touch();
             return true;
