@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod append;
+mod cache;
 mod echo;
 mod engine;
 mod etcd;

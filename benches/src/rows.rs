@@ -2,6 +2,7 @@
 
 mod blocks;
 mod bytes;
+mod cache;
 mod epoch;
 mod fail_over;
 mod meta;
@@ -18,8 +19,8 @@ use crate::report::Line;
 use crate::stage::Stage;
 
 /// Rows that can be measured, in the order of the table.
-const ROWS: [&str; 16] = [
-    "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "14", "15", "16", "memory",
+const ROWS: [&str; 17] = [
+    "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15", "16", "memory",
 ];
 
 /// How long and how large.
@@ -93,6 +94,9 @@ fn keep(lines: &str) -> Result<()> {
 }
 
 async fn measure(bin_dir: &Path, row: &str, pace: Pace) -> Result<Vec<Line>> {
+    if row == "13" {
+        return cache::engine(pace).context("row 13");
+    }
     if row == "15" {
         return fail_over::measure(bin_dir).await.context("row 15");
     }

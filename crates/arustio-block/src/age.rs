@@ -25,6 +25,10 @@ impl Ages {
         u32::try_from(age).unwrap_or(u32::MAX)
     }
 
+    pub(crate) fn wall_clock(&self) -> Arc<dyn WallClock> {
+        Arc::clone(&self.clock)
+    }
+
     pub(crate) fn clock(&self) -> Timestamp {
         self.clock.now()
     }

@@ -5,6 +5,7 @@
 //! [`CheckedConfig`], the only thing the tiers can be built from. Nothing here reads
 //! the environment or a configuration file; [`Machine::probe`] asks the kernel.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use arustio_types::ByteSize;
@@ -30,6 +31,9 @@ pub const DEFAULT_READ_THREADS: usize = 8;
 pub const DEFAULT_WRITE_THREADS: usize = 2;
 /// Bytes on their way from memory to disk at a time.
 pub const DEFAULT_WRITE_BEHIND: ByteSize = ByteSize::mib(64);
+/// Bytes a second that are looked through on disk: 10 GiB take 20 minutes of each day, and
+/// even a slow disk hardly notices.
+pub const DEFAULT_SCRUB_BANDWIDTH: ByteSize = ByteSize::mib(8);
 /// The grid on which the node reads a UFS (R6).
 pub const DEFAULT_MIN_FETCH: ByteSize = ByteSize::kib(256);
 /// Reads of a UFS by this node at a time.
@@ -91,6 +95,10 @@ pub struct DiskConfig {
     /// 10 GiB and 10 % of the free space (what an earlier run chose counts too, so that
     /// the cache does not shrink at each start by what it holds).
     pub capacity: Option<ByteSize>,
+    /// Directories with a capacity each, in place of the one in the data folder. They have
+    /// to exist; one that is missing or fails is left out and tried again after
+    /// `retry_after`, and the others serve on.
+    pub directories: Vec<DirectoryConfig>,
     /// Free space of the file system below which the cache writes nothing and gives
     /// blocks up to stay below what it found.
     pub min_free: ByteSize,
@@ -106,20 +114,37 @@ pub struct DiskConfig {
     pub write_threads: usize,
     /// Bytes on their way from memory to disk; above it blocks stay in memory only.
     pub write_behind: ByteSize,
+    /// Bytes a second that are read and checked in the background, so that a fault of the
+    /// medium is found before a reader comes upon it; `0` checks blocks only when they are
+    /// read. All blocks are looked at once a day, or as often as this allows.
+    pub scrub_bandwidth: ByteSize,
     /// Who goes when space is short.
     pub eviction: EvictionKind,
+}
+
+/// A directory for blocks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DirectoryConfig {
+    /// Where it is: an absolute path, and a folder below a mount point rather than the mount
+    /// point itself, which is there without its disk too.
+    pub path: PathBuf,
+    /// Bytes of disk for blocks in it.
+    pub capacity: ByteSize,
 }
 
 impl Default for DiskConfig {
     fn default() -> Self {
         Self {
             capacity: None,
+            directories: Vec::new(),
             min_free: DEFAULT_MIN_FREE,
             sync: false,
             retry_after: DEFAULT_RETRY_AFTER,
             read_threads: DEFAULT_READ_THREADS,
             write_threads: DEFAULT_WRITE_THREADS,
             write_behind: DEFAULT_WRITE_BEHIND,
+            scrub_bandwidth: DEFAULT_SCRUB_BANDWIDTH,
             eviction: EvictionKind::default(),
         }
     }
@@ -176,8 +201,10 @@ const LONGEST_LEASE: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum EvictionKind {
-    /// Least recently used.
+    /// What was never used again goes first; a scan sweeps nothing out (S3-FIFO).
     #[default]
+    S3Fifo,
+    /// Least recently used.
     Lru,
     /// First in, first out.
     Fifo,
@@ -240,10 +267,7 @@ impl BlockConfig {
             .memory
             .capacity
             .unwrap_or_else(|| default_memory_capacity(machine.memory));
-        let disk = self
-            .disk
-            .capacity
-            .unwrap_or_else(|| default_disk_capacity(machine.disk_free, machine.disk_before));
+        let disk = disk_capacity(&self.disk, machine)?;
         let min_fetch = self.fetch.min_fetch.get();
         if !min_fetch.is_power_of_two() || min_fetch < crate::chunk::CHUNK {
             return Err(refuse(
@@ -283,6 +307,38 @@ impl BlockConfig {
             fill: self.fill,
         })
     }
+}
+
+/// All directories together, or the one in the data folder.
+fn disk_capacity(disk: &DiskConfig, machine: &Machine) -> Result<ByteSize, BlockError> {
+    if disk.directories.is_empty() {
+        let chosen = || default_disk_capacity(machine.disk_free, machine.disk_before);
+        return Ok(disk.capacity.unwrap_or_else(chosen));
+    }
+    if let Some(capacity) = disk.capacity {
+        return Err(refuse(
+            "disk.capacity",
+            capacity,
+            "with disk.directories each of them has its own capacity",
+        ));
+    }
+    let mut sum = 0_u64;
+    for (at, directory) in disk.directories.iter().enumerate() {
+        let path = directory.path.display();
+        let before = disk.directories.iter().take(at);
+        let reason = if !directory.path.is_absolute() {
+            "it has to be an absolute path"
+        } else if before.clone().any(|other| other.path == directory.path) {
+            "it is there twice"
+        } else if directory.capacity.get() == 0 {
+            "its capacity has to be more than 0"
+        } else {
+            sum = sum.saturating_add(directory.capacity.get());
+            continue;
+        };
+        return Err(refuse("disk.directories", path, reason));
+    }
+    Ok(ByteSize(sum))
 }
 
 /// Most memory files: each is mapped, and Linux lets a process map 65530 times unless told
@@ -355,6 +411,31 @@ mod tests {
         let error = odd.validate(&machine()).unwrap_err().to_string();
         assert!(error.contains("fetch.min_fetch = 3B"), "{error}");
         assert!(serde_json::from_str::<BlockConfig>(r#"{"memroy": {}}"#).is_err());
+    }
+
+    #[test]
+    fn directories_have_their_own_capacities() {
+        let with = |text: &str| -> BlockConfig { serde_json::from_str(text).unwrap() };
+        let two = r#"{"disk": {"directories": [
+            {"path": "/a/cache", "capacity": "1GiB"}, {"path": "/b/cache", "capacity": "2GiB"}]}}"#;
+        let checked = with(two).validate(&machine()).unwrap();
+        assert_eq!(checked.disk.unwrap().capacity(), ByteSize::gib(3));
+        for (text, why) in [
+            (r#"[{"path": "a", "capacity": "1GiB"}]"#, "absolute"),
+            (r#"[{"path": "/a", "capacity": "0B"}]"#, "more than 0"),
+            (
+                r#"[{"path": "/a", "capacity": "1B"}, {"path": "/a", "capacity": "1B"}]"#,
+                "twice",
+            ),
+            (
+                r#"[{"path": "/a", "capacity": "1B"}], "capacity": "1B""#,
+                "own capacity",
+            ),
+        ] {
+            let text = format!(r#"{{"disk": {{"directories": {text}}}}}"#);
+            let error = with(&text).validate(&machine()).unwrap_err().to_string();
+            assert!(error.contains(why), "{error}");
+        }
     }
 
     #[test]

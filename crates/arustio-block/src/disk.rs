@@ -2,7 +2,8 @@
 //!
 //! `format` says what a file looks like, `backend` what a disk is, `files` what is done
 //! to files and in which order it is checked, `index` what is known without touching the
-//! disk, `recovery` how that is learned again, `space` when writing stops.
+//! disk, `recovery` how that is learned again, `scrub` how faults are looked for, `space`
+//! when writing stops, `set` how several directories are one tier.
 //! This file is the async surface: it bounds the work, and closes in order.
 //!
 //! A partial block is a file with fewer chunks: adding to it writes the union to a new
@@ -22,6 +23,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use arustio_types::{BlockKey, WallClock};
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -29,7 +31,6 @@ use tokio_util::task::TaskTracker;
 use crate::age::Ages;
 use crate::config::CheckedDisk;
 use crate::error::BlockError;
-use crate::eviction;
 use crate::image::Image;
 use crate::metrics::{Counters, TierMetrics};
 use crate::store::{
@@ -43,14 +44,21 @@ mod format;
 mod index;
 mod pool;
 mod recovery;
+mod scrub;
+mod set;
 mod space;
 
 pub(crate) use backend::remembered_capacity;
 pub use backend::{DiskBackend, DiskFile, LocalDisk};
+pub use set::Disks;
+
+#[cfg(test)]
+pub(crate) use format::file_name;
 
 use files::Files;
 use index::Catalog;
 use pool::Pool;
+use scrub::Scrub;
 use space::Gate;
 
 /// Blocks on a disk.
@@ -62,6 +70,7 @@ pub struct DiskTier {
     files: Arc<Files>,
     readers: Arc<Pool>,
     writers: Pool,
+    scrubber: Arc<Pool>,
     recovered: watch::Receiver<bool>,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -78,6 +87,7 @@ impl DiskTier {
         clock: Arc<dyn WallClock>,
     ) -> Result<Self, BlockError> {
         let dir = dir.to_owned();
+        let name = dir.display().to_string();
         let capacity = config.capacity;
         let disk = tokio::task::spawn_blocking(move || {
             let disk = LocalDisk::open(&dir)?;
@@ -86,7 +96,7 @@ impl DiskTier {
         })
         .await
         .map_err(|_| BlockError::Closed)??;
-        Ok(Self::with_backend(Arc::new(disk), config, clock))
+        Ok(Self::with_name(Arc::new(disk), config, clock, name))
     }
 
     /// Opens any disk. Has to be called inside a runtime.
@@ -95,19 +105,31 @@ impl DiskTier {
         config: CheckedDisk,
         clock: Arc<dyn WallClock>,
     ) -> Self {
-        let policy = eviction::build(config.settings.eviction, config.capacity);
+        Self::with_name(backend, config, clock, "a disk".to_owned())
+    }
+
+    /// `name` is for the log.
+    fn with_name(
+        backend: Arc<dyn DiskBackend>,
+        config: CheckedDisk,
+        clock: Arc<dyn WallClock>,
+        name: String,
+    ) -> Self {
         let readers = Arc::new(Pool::new(config.settings.read_threads));
         let writers = Pool::new(config.settings.write_threads);
         let files = Arc::new(Files {
             backend,
-            catalog: Catalog::new(policy, config.capacity),
-            gate: Gate::new(config.settings.retry_after),
+            catalog: Catalog::new(config.settings.eviction, config.capacity),
+            gate: Gate::new(config.settings.retry_after, name),
             config,
             ages: Ages::new(clock),
             counters: Counters::default(),
             recovering: AtomicBool::new(true),
             closed: AtomicBool::new(false),
+            lost: CancellationToken::new(),
+            loss: Mutex::default(),
         });
+        let scrubber = Arc::new(Pool::new(1));
         let tasks = TaskTracker::new();
         let stop = CancellationToken::new();
         let (done, recovered) = watch::channel(false);
@@ -117,10 +139,20 @@ impl DiskTier {
             stop.clone(),
             done,
         ));
+        let bandwidth = files.config.settings.scrub_bandwidth.get();
+        if bandwidth > 0 {
+            let scrub = Scrub::new(Arc::clone(&files), bandwidth, Arc::clone(&scrubber));
+            let begun = recovered.clone();
+            let stopped = stop.clone();
+            tasks.spawn(async move {
+                stopped.run_until_cancelled(scrub.run(begun)).await;
+            });
+        }
         Self {
             files,
             readers,
             writers,
+            scrubber,
             recovered,
             tasks,
             stop,
@@ -136,11 +168,6 @@ impl DiskTier {
     /// Bytes of memory that the index holds.
     pub fn index_memory(&self) -> u64 {
         self.files.catalog.memory()
-    }
-
-    /// Bytes that may be on their way here at a time.
-    pub(crate) fn write_behind(&self) -> u64 {
-        self.files.config.settings.write_behind.get()
     }
 
     /// The chunks that `range` touches, as far as they are there.
@@ -169,7 +196,7 @@ impl DiskTier {
         self.files.catalog.peek(key).map(|entry| entry.presence())
     }
 
-    pub(crate) fn count_read(&self, complete: bool, bytes: u64) {
+    fn count_read(&self, complete: bool, bytes: u64) {
         self.files.counters.read(complete, bytes);
     }
 
@@ -184,12 +211,14 @@ impl DiskTier {
         .collect()
     }
 
-    pub(crate) fn count_dropped_spill(&self) {
-        self.files.counters.spills_dropped.add(1);
+    /// Whether the block had to go from here not long ago.
+    pub(crate) fn remembers(&self, key: BlockKey) -> bool {
+        self.files.catalog.remembers(key)
     }
 
     pub(crate) fn tier_usage(&self) -> TierUsage {
         let standing = self.files.catalog.standing();
+        let takes_writes = self.files.gate.is_open(self.files.ages.clock());
         let open = !self.files.closed.load(Ordering::Acquire) && !self.files.is_recovering();
         TierUsage {
             tier: Tier::Disk,
@@ -197,12 +226,32 @@ impl DiskTier {
             used: standing.used,
             blocks: standing.blocks,
             pinned: standing.pinned,
-            writable: open && self.files.gate.is_open(self.files.ages.clock()),
+            writable: open && takes_writes,
+            off: u64::from(!takes_writes),
         }
     }
 
     pub(crate) fn tier_metrics(&self) -> TierMetrics {
         self.files.counters.snapshot(Tier::Disk)
+    }
+
+    /// Whether the block may be here, as far as is known without touching the disk.
+    pub(crate) fn may_have(&self, key: BlockKey) -> bool {
+        self.files.is_recovering() || self.known(key).is_some()
+    }
+
+    /// Cancelled once the disk as a whole has not answered as it should.
+    pub(crate) fn lost(&self) -> CancellationToken {
+        self.files.lost.clone()
+    }
+
+    /// Why it was lost.
+    pub(crate) fn loss(&self) -> String {
+        self.files.loss.lock().clone()
+    }
+
+    pub(crate) fn parts(&self) -> (CheckedDisk, Arc<dyn WallClock>) {
+        (self.files.config.clone(), self.files.ages.wall_clock())
     }
 
     async fn set_pinned(&self, key: BlockKey, pinned: bool) -> Result<bool, BlockError> {
@@ -211,6 +260,13 @@ impl DiskTier {
             .run(move || files.set_pinned(key, pinned))
             .await
             .unwrap_or(Ok(false))
+    }
+}
+
+/// Ends the scan and the scrub.
+impl Drop for DiskTier {
+    fn drop(&mut self) {
+        self.stop.cancel();
     }
 }
 
@@ -332,6 +388,7 @@ impl BlockStore for DiskTier {
         self.files.closed.store(true, Ordering::Release);
         self.writers.close().await;
         self.readers.close().await;
+        self.scrubber.close().await;
     }
 }
 

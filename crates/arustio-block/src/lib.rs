@@ -9,7 +9,8 @@
 //! - [`memory`], [`disk`], [`tier`]: blocks in memory, in files, and the two together.
 //! - [`node`]: a store with single-flight loading, what a server serves.
 //! - [`fills`]: of several clients that miss the same bytes one brings them.
-//! - [`eviction`], [`config`], [`metrics`], [`error`]: as the names say.
+//! - [`shelf`]: what a tier knows of its blocks, and [`eviction`]: who has to go first.
+//! - [`config`], [`metrics`], [`error`]: as the names say.
 //!
 //! # Limits are exact
 //! The memory tier counts bytes until their last reader let go of them, with checksums,
@@ -18,7 +19,8 @@
 //! writes that are under way, which the numbers of disk threads bound.
 //!
 //! # Not here
-//! Admission by frequency, scan resistance, paced scrubbing.
+//! Moving blocks between directories when their capacities change: they are found where
+//! they are, and go when their time has come.
 //! Descriptors are lent here ([`BlockStore::borrow`]); passing them on is the server's.
 // `memory::map` maps memory, and nothing else does.
 #![deny(unsafe_code)]
@@ -33,6 +35,7 @@ pub mod memory;
 pub mod metrics;
 pub mod node;
 pub mod noop;
+pub mod shelf;
 pub mod source;
 pub mod store;
 #[cfg(any(test, feature = "testing"))]
@@ -45,7 +48,7 @@ mod inflight;
 mod scan;
 
 pub use config::{BlockConfig, CheckedConfig, FillConfig, Machine};
-pub use disk::{DiskBackend, DiskTier, LocalDisk};
+pub use disk::{DiskBackend, DiskTier, Disks, LocalDisk};
 pub use error::BlockError;
 pub use fills::lease::{Ending, FillMetrics, Grant, Holder, LeaseId, MOST_GRANTS, Refusal};
 pub use fills::{FillOffer, FillOutcome, FillWant, Fills, Look, Waiting};

@@ -18,7 +18,6 @@
 //! Not here: what happens to evicted blocks (the caller gets those that are nowhere
 //! else), and durability.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -33,9 +32,9 @@ use crate::age::Ages;
 use crate::chunk;
 use crate::config::CheckedMemory;
 use crate::error::BlockError;
-use crate::eviction::{self, EvictionPolicy, Slot};
 use crate::image::{Image, Run, clip};
 use crate::metrics::{Counters, TierMetrics};
+use crate::shelf::{Place, Shelf};
 use crate::store::{
     BlockStore, BlockSummary, BlockWrite, Borrowed, BorrowedFile, Parts, Presence, Rejection,
     Removed, Selector, Tier, TierUsage, WriteHint, WriteOutcome,
@@ -48,8 +47,8 @@ mod sheet;
 use budget::{Budget, Reserved};
 use sheet::{Sheet, Sheets};
 
-/// What an entry costs beside its runs: its place in the map and in the policy, at
-/// their worst load, and the vector of runs.
+/// What an entry costs beside its runs: its place on the shelf, ghosts included, and the
+/// vector of runs.
 const ENTRY_COST: u64 = 320;
 /// What a run costs beside its bytes and checksums: allocations and their headers.
 const RUN_COST: u64 = 192;
@@ -65,8 +64,7 @@ pub struct MemoryTier {
 
 #[derive(Debug)]
 struct State {
-    blocks: HashMap<BlockKey, Entry>,
-    policy: Box<dyn EvictionPolicy<BlockKey>>,
+    blocks: Shelf<Entry>,
     /// Entries that there were.
     entries: u64,
     closed: bool,
@@ -76,7 +74,6 @@ struct State {
 struct Entry {
     /// Which entry under this key; no other has the same.
     id: u64,
-    slot: Slot,
     image: Image,
     /// The file of its own, once the block is complete.
     sheet: Option<Arc<Sheet>>,
@@ -88,6 +85,10 @@ struct Entry {
     dirty: bool,
     pinned: bool,
     used: u32,
+    /// Where the last read ended, to know one that goes on there.
+    read_to: u32,
+    /// It was read since it came, or came back soon after it had been evicted.
+    proven: bool,
 }
 
 impl fmt::Debug for MemoryTier {
@@ -107,16 +108,23 @@ pub(crate) struct Kept {
     pub(crate) completed: bool,
 }
 
-/// Where blocks go that are evicted and nowhere else.
-pub(crate) type Overflow<'a> = &'a (dyn Fn(Image) + Sync);
+/// A block of which some is nowhere else on this node.
+#[derive(Debug)]
+pub(crate) struct Unsaved {
+    pub(crate) image: Image,
+    /// It was read since it came, or came back soon after it had been evicted.
+    pub(crate) proven: bool,
+}
+
+/// Where such blocks go when they have to go.
+pub(crate) type Overflow<'a> = &'a (dyn Fn(Unsaved) + Sync);
 
 impl MemoryTier {
     /// An empty tier.
     pub fn new(config: &CheckedMemory, clock: Arc<dyn WallClock>) -> Self {
         Self {
             state: Arc::new(Mutex::new(State {
-                blocks: HashMap::new(),
-                policy: eviction::build(config.eviction, config.capacity),
+                blocks: Shelf::new(config.eviction),
                 entries: 0,
                 closed: false,
             })),
@@ -135,19 +143,18 @@ impl MemoryTier {
             let Some(victim) = self.evict_one() else {
                 return;
             };
-            if victim.dirty {
-                overflow(victim.image);
-            }
+            victim.hand_over(overflow);
         }
     }
 
     pub(crate) fn lookup(&self, key: BlockKey, range: &Range<u64>) -> Option<Image> {
         let mut state = self.state.lock();
-        let State { blocks, policy, .. } = &mut *state;
-        let entry = blocks.get_mut(&key)?;
-        policy.touch(entry.slot);
-        entry.used = self.ages.now();
-        Some(entry.image.touching(range))
+        let mut entry = state.blocks.place(key)?;
+        let image = entry.image.touching(range);
+        if !image.runs.is_empty() {
+            note_read(&mut entry, range, self.ages.now());
+        }
+        Some(image)
     }
 
     /// The parts that are there; a block that no longer matches is dropped.
@@ -253,28 +260,27 @@ impl MemoryTier {
     /// Pinned, so that no room is made for it by evicting it.
     fn begin_settling(&self, key: BlockKey) -> Option<(u64, Image)> {
         let mut state = self.state.lock();
-        let State { blocks, policy, .. } = &mut *state;
-        let entry = blocks.get_mut(&key)?;
+        let mut entry = state.blocks.place(key)?;
         if entry.settling || entry.sheet.is_some() || !entry.image.is_complete() {
             return None;
         }
         entry.settling = true;
-        policy.pin(entry.slot);
+        entry.pin();
         Some((entry.id, entry.image.clone()))
     }
 
     fn end_settling(&self, image: &Image, id: u64, sheet: Option<Arc<Sheet>>) {
         let mut state = self.state.lock();
-        let State { blocks, policy, .. } = &mut *state;
-        let Some(entry) = blocks.get_mut(&image.key).filter(|entry| entry.id == id) else {
+        let Some(mut entry) = state.blocks.place(image.key).filter(|e| e.id == id) else {
             return;
         };
         entry.settling = false;
-        policy.unpin(entry.slot);
+        entry.unpin();
         if let Some(sheet) = sheet {
             entry.image.runs = vec![sheet.run(image)];
             entry.sheet = Some(sheet);
-            policy.reweigh(entry.slot, weight(entry));
+            let weight = weight(&entry);
+            entry.reweigh(weight);
         }
     }
 
@@ -283,7 +289,7 @@ impl MemoryTier {
         if state.closed {
             return Err(Rejection::Closed);
         }
-        let Some(entry) = state.blocks.get(&image.key) else {
+        let Some(entry) = state.blocks.get(image.key) else {
             return Ok(image.runs.clone());
         };
         entry.image.news_in(image).map_err(|_| Rejection::Disagrees)
@@ -303,18 +309,16 @@ impl MemoryTier {
             return Kept::only(WriteOutcome::Rejected(Rejection::Closed));
         }
         let now = self.ages.now();
-        let State {
-            blocks,
-            policy,
-            entries,
-            ..
-        } = &mut *state;
-        let entry = blocks.entry(offered.key).or_insert_with(|| {
+        if state.blocks.get(offered.key).is_none() {
             cost.keep();
-            *entries += 1;
-            let slot = policy.insert(offered.key, ENTRY_COST);
-            Entry::new(*entries, slot, &offered)
-        });
+            state.entries += 1;
+            let mut entry = Entry::new(state.entries, &offered);
+            entry.proven = state.blocks.remembers(offered.key);
+            state.blocks.insert(offered.key, entry, ENTRY_COST);
+        }
+        let Some(mut entry) = state.blocks.place(offered.key) else {
+            return Kept::only(WriteOutcome::Rejected(Rejection::Busy));
+        };
         let before = entry.image.is_complete();
         let Ok(news) = entry.image.news_in(&offered) else {
             return Kept::only(WriteOutcome::Rejected(Rejection::Disagrees));
@@ -333,8 +337,8 @@ impl MemoryTier {
         }
         entry.dirty |= dirty;
         entry.used = now;
-        policy.reweigh(entry.slot, weight(entry));
-        policy.touch(entry.slot);
+        let weight = weight(&entry);
+        entry.reweigh(weight);
         Kept {
             outcome: WriteOutcome::Stored,
             completed: !before && entry.image.is_complete(),
@@ -344,18 +348,17 @@ impl MemoryTier {
     /// A range of a complete block as part of its sheet, which is kept until it is returned.
     pub(crate) fn lend(&self, key: BlockKey, range: &Range<u64>) -> Option<BorrowedFile> {
         let mut state = self.state.lock();
-        let State { blocks, policy, .. } = &mut *state;
-        let entry = blocks.get_mut(&key)?;
+        let mut entry = state.blocks.place(key)?;
         let sheet = entry.sheet.clone()?;
         let block_len = entry.image.block_len;
         if range.is_empty() || clip(range, block_len) != *range {
             return None;
         }
         if entry.lent == 0 {
-            policy.pin(entry.slot);
+            entry.pin();
         }
         entry.lent += 1;
-        entry.used = self.ages.now();
+        note_read(&mut entry, range, self.ages.now());
         let chunks = chunk::touched(range);
         let whole = chunk::bytes_of(&chunks, block_len) == *range;
         let sums = entry.image.runs.first().map(|run| run.slice(&chunks).sums);
@@ -385,17 +388,13 @@ impl MemoryTier {
             if let Some(reserved) = self.budget.reserve(bytes) {
                 return Some(reserved);
             }
-            let victim = self.evict_one()?;
-            if victim.dirty {
-                overflow(victim.image);
-            }
+            self.evict_one()?.hand_over(overflow);
         }
     }
 
     fn evict_one(&self) -> Option<Entry> {
         let mut state = self.state.lock();
-        let (key, weight) = state.policy.pop_victim()?;
-        let entry = state.blocks.remove(&key)?;
+        let (_, entry, weight) = state.blocks.pop_victim()?;
         self.budget.release(ENTRY_COST);
         self.counters.evictions.add(1);
         self.counters.evicted_bytes.add(weight);
@@ -403,17 +402,19 @@ impl MemoryTier {
     }
 
     fn take(&self, state: &mut State, key: BlockKey) -> Option<Entry> {
-        let entry = state.blocks.remove(&key)?;
-        state.policy.remove(entry.slot);
+        let entry = state.blocks.remove(key)?;
         self.budget.release(ENTRY_COST);
         Some(entry)
     }
 
     /// The block as it is now, if some of it is nowhere else.
-    pub(crate) fn dirty_image(&self, key: BlockKey) -> Option<Image> {
+    pub(crate) fn dirty(&self, key: BlockKey) -> Option<Unsaved> {
         let state = self.state.lock();
-        let entry = state.blocks.get(&key)?;
-        entry.dirty.then(|| entry.image.clone())
+        let entry = state.blocks.get(key)?;
+        entry.dirty.then(|| Unsaved {
+            image: entry.image.clone(),
+            proven: entry.proven,
+        })
     }
 
     /// Keys of the blocks of which some is nowhere else.
@@ -425,20 +426,19 @@ impl MemoryTier {
 
     /// The block has reached the disk with this many chunks.
     pub(crate) fn mark_clean(&self, key: BlockKey, chunks: u32) {
-        if let Some(entry) = self.state.lock().blocks.get_mut(&key) {
+        if let Some(mut entry) = self.state.lock().blocks.place(key) {
             entry.dirty &= entry.image.present_chunks() > chunks;
         }
     }
 
     pub(crate) fn set_pinned(&self, key: BlockKey, pinned: bool) -> bool {
         let mut state = self.state.lock();
-        let State { blocks, policy, .. } = &mut *state;
-        let Some(entry) = blocks.get_mut(&key) else {
+        let Some(mut entry) = state.blocks.place(key) else {
             return false;
         };
         match (entry.pinned, pinned) {
-            (false, true) => policy.pin(entry.slot),
-            (true, false) => policy.unpin(entry.slot),
+            (false, true) => entry.pin(),
+            (true, false) => entry.unpin(),
             (true, true) | (false, false) => {}
         }
         entry.pinned = pinned;
@@ -447,7 +447,7 @@ impl MemoryTier {
 
     pub(crate) fn presence(&self, key: BlockKey) -> Option<Presence> {
         let state = self.state.lock();
-        state.blocks.get(&key).map(|entry| entry.image.presence())
+        state.blocks.get(key).map(|entry| entry.image.presence())
     }
 
     pub(crate) fn forget(&self, selector: Selector) -> Removed {
@@ -487,8 +487,9 @@ impl MemoryTier {
             capacity: self.budget.total,
             used: self.budget.used() + self.budget.aside.load(Ordering::Relaxed),
             blocks: state.blocks.len() as u64,
-            pinned: state.policy.pinned_weight(),
+            pinned: state.blocks.pinned_weight(),
             writable: !state.closed && self.budget.total > 0,
+            off: 0,
         }
     }
 
@@ -516,7 +517,7 @@ impl MemoryTier {
         let mut gone = Vec::new();
         let mut state = self.state.lock();
         state.closed = true;
-        let keys: Vec<BlockKey> = state.blocks.keys().copied().collect();
+        let keys: Vec<BlockKey> = state.blocks.iter().map(|(key, _)| *key).collect();
         gone.extend(
             keys.into_iter()
                 .filter_map(|key| self.take(&mut state, key)),
@@ -610,10 +611,9 @@ impl BlockStore for MemoryTier {
 
 impl Entry {
     /// With nothing of the block that `image` is of.
-    fn new(id: u64, slot: Slot, image: &Image) -> Self {
+    fn new(id: u64, image: &Image) -> Self {
         Self {
             id,
-            slot,
             image: Image::empty(image.key, image.mount, image.block_len),
             sheet: None,
             settling: false,
@@ -621,6 +621,17 @@ impl Entry {
             dirty: false,
             pinned: false,
             used: 0,
+            read_to: 0,
+            proven: false,
+        }
+    }
+
+    fn hand_over(self, overflow: Overflow<'_>) {
+        if self.dirty {
+            overflow(Unsaved {
+                image: self.image,
+                proven: self.proven,
+            });
         }
     }
 }
@@ -637,15 +648,12 @@ struct Lent {
 impl Drop for Lent {
     fn drop(&mut self) {
         let mut state = self.state.lock();
-        let State { blocks, policy, .. } = &mut *state;
-        let Some(entry) = blocks.get_mut(&self.key).filter(|e| e.id == self.id) else {
+        let Some(mut entry) = state.blocks.place(self.key).filter(|e| e.id == self.id) else {
             return;
         };
         entry.lent -= 1;
         if entry.lent == 0 {
-            policy.unpin(entry.slot);
-            // It was in use until now.
-            policy.touch(entry.slot);
+            entry.unpin();
         }
     }
 }
@@ -657,6 +665,18 @@ impl Kept {
             completed: false,
         }
     }
+}
+
+/// One that goes on where the last one ended is the same use: a reader that takes a block
+/// bit by bit has read it once, and a scan has to look like one.
+fn note_read(entry: &mut Place<'_, Entry>, range: &Range<u64>, now: u32) {
+    let goes_on = range.start > 0 && range.start == u64::from(entry.read_to);
+    if !goes_on {
+        entry.touch();
+    }
+    entry.read_to = u32::try_from(range.end.min(entry.image.block_len)).unwrap_or(u32::MAX);
+    entry.proven = true;
+    entry.used = now;
 }
 
 fn run_cost(run: &Run) -> u64 {

@@ -21,6 +21,11 @@ macro_rules! counters {
             /// Names of all counters, in the order of [`values`](Self::values).
             pub const NAMES: &'static [&'static str] = &[$($name,)*];
 
+            /// Both together; the tier is that of the first.
+            pub(crate) fn plus(self, other: Self) -> Self {
+                Self { tier: self.tier, $($field: self.$field + other.$field,)* }
+            }
+
             /// Name and value of each counter; the tier is their one label.
             pub fn values(&self) -> impl Iterator<Item = (&'static str, u64)> {
                 [$(($name, self.$field),)*].into_iter()
@@ -61,6 +66,10 @@ counters! {
     evicted_bytes = "arustio_block_evicted_bytes_total";
     /// Blocks dropped because their bytes or header did not match.
     corruptions = "arustio_block_corruptions_total";
+    /// Blocks of which all was read and checked in the background.
+    scrubbed_blocks = "arustio_block_scrubbed_blocks_total";
+    /// Bytes that were read and checked in the background.
+    scrubbed_bytes = "arustio_block_scrubbed_bytes_total";
     /// Operations of the disk that failed.
     io_errors = "arustio_block_io_errors_total";
     /// Blocks found again after a restart.
@@ -69,6 +78,9 @@ counters! {
     foreign = "arustio_block_foreign_total";
     /// Blocks on their way to disk that were given up because too much was under way.
     spills_dropped = "arustio_block_spills_dropped_total";
+    /// Blocks that nobody had read yet and that were not written to disk because much was
+    /// under way.
+    not_admitted = "arustio_block_not_admitted_total";
 }
 
 #[derive(Debug, Default)]

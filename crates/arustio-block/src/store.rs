@@ -393,6 +393,8 @@ pub struct TierUsage {
     pub pinned: u64,
     /// Whether the tier takes writes at the moment.
     pub writable: bool,
+    /// Directories of a disk tier that take no writes at the moment or are switched off.
+    pub off: u64,
 }
 
 /// One line of a scan.

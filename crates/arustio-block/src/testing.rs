@@ -35,7 +35,8 @@ pub fn small_key(content: u64, index: u64) -> BlockKey {
     }
 }
 
-/// Checked settings with these capacities, that keep no free space and never pause.
+/// Checked settings with these capacities, that keep no free space, never pause and never
+/// scrub.
 pub fn config(memory: u64, disk: u64) -> CheckedConfig {
     checked(memory, disk, true)
 }
@@ -51,6 +52,7 @@ fn checked(memory: u64, disk: u64, memfd: bool) -> CheckedConfig {
     config.memory.memfd = memfd;
     config.disk.capacity = Some(ByteSize(disk));
     config.disk.min_free = ByteSize(0);
+    config.disk.scrub_bandwidth = ByteSize(0);
     config.disk.retry_after = std::time::Duration::ZERO;
     let machine = Machine {
         memory: ByteSize(0),

@@ -7,6 +7,9 @@
 //! - What is on its way to disk is bounded in bytes. Beyond it blocks stay in memory,
 //!   or are forgotten if memory needs their space. A write waits for the disk only when
 //!   memory has no room for it at all.
+//! - The second half of that room is for *proven* blocks: read since they came, or back
+//!   soon after a tier had given them up. So when the disk cannot keep up, what is read
+//!   once is what does not get there.
 //! - A read takes what memory has and the rest from disk, which is kept in memory.
 //! - Removing also stops what is on its way. A write that runs at the same moment may
 //!   leave its block behind; its bytes are right all the same.
@@ -23,10 +26,10 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio_util::task::TaskTracker;
 
-use crate::disk::DiskTier;
+use crate::disk::Disks;
 use crate::error::BlockError;
 use crate::image::Image;
-use crate::memory::MemoryTier;
+use crate::memory::{MemoryTier, Unsaved};
 use crate::metrics::TierMetrics;
 use crate::store::{
     BlockStore, BlockSummary, BlockWrite, Borrowed, Parts, Presence, Rejection, Removed, Selector,
@@ -42,7 +45,7 @@ pub struct TieredStore {
 #[derive(Debug)]
 struct Inner {
     memory: MemoryTier,
-    disk: DiskTier,
+    disk: Disks,
     spills: Mutex<Spills>,
     limit: u64,
     tasks: TaskTracker,
@@ -64,7 +67,8 @@ struct Spill {
 
 impl TieredStore {
     /// Puts one over the other. Has to be called inside a runtime.
-    pub fn new(memory: MemoryTier, disk: DiskTier) -> Self {
+    pub fn new(memory: MemoryTier, disk: impl Into<Disks>) -> Self {
+        let disk = disk.into();
         let inner = Arc::new(Inner {
             limit: disk.write_behind(),
             memory,
@@ -82,7 +86,7 @@ impl TieredStore {
     }
 
     /// The tier below, for what only it knows.
-    pub fn disk(&self) -> &DiskTier {
+    pub fn disk(&self) -> &Disks {
         &self.inner.disk
     }
 
@@ -102,10 +106,11 @@ impl Inner {
     }
 
     /// Sends a block to disk in the background, if there is room on the way.
-    fn spill(self: &Arc<Self>, image: Image) {
-        if !self.depart(&image) {
+    fn spill(self: &Arc<Self>, block: Unsaved) {
+        if !self.depart(&block) {
             return;
         }
+        let image = block.image;
         let inner = Arc::clone(self);
         self.tasks.spawn(async move {
             inner.disk.recovered().await;
@@ -122,16 +127,23 @@ impl Inner {
         });
     }
 
-    fn depart(&self, image: &Image) -> bool {
+    fn depart(&self, block: &Unsaved) -> bool {
+        let image = &block.image;
         let bytes = image.present_bytes();
+        let proven = block.proven || self.disk.remembers(image.key);
+        let room = if proven { self.limit } else { self.limit / 2 };
         let mut spills = self.spills.lock();
         if spills.under_way.contains_key(&image.key) {
             return false;
         }
+        let full = spills.bytes.saturating_add(bytes);
         // One block always fits, however large.
-        if spills.bytes > 0 && spills.bytes + bytes > self.limit {
+        if spills.bytes > 0 && full > room {
             drop(spills);
-            self.disk.count_dropped_spill();
+            match full > self.limit {
+                true => self.disk.count_dropped_spill(),
+                false => self.disk.count_not_admitted(),
+            }
             return false;
         }
         spills.bytes += bytes;
@@ -177,9 +189,9 @@ impl Inner {
     fn keep(self: &Arc<Self>, image: &Image, dirty: bool) -> WriteOutcome {
         self.count_index();
         let kept = self.memory.keep(image, dirty, &|victim| self.spill(victim));
-        let complete = kept.completed.then(|| self.memory.dirty_image(image.key));
-        if let Some(image) = complete.flatten() {
-            self.spill(image);
+        let complete = kept.completed.then(|| self.memory.dirty(image.key));
+        if let Some(block) = complete.flatten() {
+            self.spill(block);
         }
         kept.outcome
     }
@@ -236,10 +248,10 @@ impl Inner {
     async fn flush(&self) {
         self.disk.recovered().await;
         for key in self.memory.dirty_keys() {
-            let Some(image) = self.memory.dirty_image(key) else {
+            let Some(block) = self.memory.dirty(key) else {
                 continue;
             };
-            let outcome = self.disk.put(image, false).await;
+            let outcome = self.disk.put(block.image, false).await;
             if matches!(
                 outcome,
                 WriteOutcome::Rejected(Rejection::WritesOff | Rejection::Closed)
@@ -313,8 +325,8 @@ impl BlockStore for TieredStore {
     }
 
     async fn pin(&self, key: BlockKey) -> Result<bool, BlockError> {
-        if let Some(image) = self.inner.memory.dirty_image(key) {
-            self.inner.disk.put(image, false).await;
+        if let Some(block) = self.inner.memory.dirty(key) {
+            self.inner.disk.put(block.image, false).await;
         }
         if self.inner.disk.pin(key).await? {
             return Ok(true);

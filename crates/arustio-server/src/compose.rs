@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use arustio_block::{BlockStore, DiskTier, Fills, Machine, MemoryTier, TieredStore};
+use arustio_block::{BlockStore, Disks, Fills, Machine, MemoryTier, TieredStore};
 use arustio_meta::engine::KvEngine;
 use arustio_meta::error::StoreError;
 use arustio_meta::namespace::Namespace;
@@ -510,7 +510,7 @@ async fn open_blocks(
         None => (Arc::new(memory), ByteSize::default()),
         Some(disk) => {
             let size = disk.capacity();
-            let disk = DiskTier::open(&dir, disk, Arc::new(SystemClock)).await?;
+            let disk = Disks::open(&dir, disk, Arc::new(SystemClock)).await?;
             (Arc::new(TieredStore::new(memory, disk)), size)
         }
     };

@@ -184,7 +184,7 @@ type OfTier = fn(&arustio_block::TierUsage) -> u64;
 impl Blocks {
     fn usage(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let usage = self.0.usage();
-        let gauges: [(&str, &str, OfTier); 4] = [
+        let gauges: [(&str, &str, OfTier); 5] = [
             (
                 "arustio_block_capacity_bytes",
                 "Bytes that a tier may use",
@@ -202,6 +202,11 @@ impl Blocks {
                 "arustio_block_pinned_bytes",
                 "Bytes that may not be evicted",
                 |tier| tier.pinned,
+            ),
+            (
+                "arustio_block_directories_off",
+                "Directories that take no writes at the moment or are switched off",
+                |tier| tier.off,
             ),
         ];
         for (name, help, value) in gauges {

@@ -40,6 +40,10 @@ pub trait DiskBackend: Send + Sync + fmt::Debug {
     /// Bytes that could still be written.
     fn free_space(&self) -> io::Result<u64>;
 
+    /// Whether the disk as a whole is there and answers; asked after an error, to tell a
+    /// bad file from a bad disk.
+    fn check(&self) -> io::Result<()>;
+
     /// Makes creations and removals in a folder survive a power failure.
     fn sync_dir(&self, folder: &str) -> io::Result<()>;
 }

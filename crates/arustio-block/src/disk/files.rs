@@ -11,6 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use arustio_types::{BlockKey, Checksum};
 use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
 
 use super::backend::{DiskBackend, DiskFile};
 use super::format::{self, Header, Unusable};
@@ -38,6 +40,10 @@ pub(crate) struct Files {
     /// the catalog does not know.
     pub(crate) recovering: AtomicBool,
     pub(crate) closed: AtomicBool,
+    /// The disk as a whole has not answered as it should.
+    pub(crate) lost: CancellationToken,
+    /// Why.
+    pub(crate) loss: Mutex<String>,
 }
 
 /// Why a file could not be used.
@@ -71,7 +77,7 @@ impl Files {
 
     /// What is there of the chunks that `range` touches, verified.
     pub(crate) fn load(&self, key: BlockKey, range: &Range<u64>) -> Option<Image> {
-        let entry = self.find(key)?;
+        let entry = self.find(key, Some(range))?;
         match self.read(key, range) {
             Ok((image, _)) => Some(image),
             Err(bad) => {
@@ -81,12 +87,33 @@ impl Files {
         }
     }
 
-    /// The entry of a block, from its file where the catalog is not complete yet.
-    pub(crate) fn find(&self, key: BlockKey) -> Option<Entry> {
-        let known = self.catalog.lookup(key, self.ages.now());
+    /// The entry of a block, from its file where the catalog is not complete yet. `read`
+    /// says what is going to be read of it.
+    pub(crate) fn find(&self, key: BlockKey, read: Option<&Range<u64>>) -> Option<Entry> {
+        let known = match read {
+            Some(range) => self.catalog.lookup(key, range, self.ages.now()),
+            None => self.catalog.peek(key),
+        };
         match known {
             None if self.is_recovering() => self.adopt(key),
             known => known,
+        }
+    }
+
+    /// Reads and checks a part of a block, without a trace of it having been read. `None`:
+    /// it is not this file any more, or was dropped. Else the length of the block.
+    pub(crate) fn scrub(&self, key: BlockKey, generation: u32, part: &Range<u64>) -> Option<u64> {
+        let same = |entry: &Entry| entry.generation == generation;
+        let entry = self.catalog.peek(key).filter(same)?;
+        match self.read(key, part) {
+            Ok((image, _)) => {
+                self.counters.scrubbed_bytes.add(image.present_bytes());
+                Some(entry.presence().block_len)
+            }
+            Err(bad) => {
+                self.give_up(key, generation, &bad);
+                None
+            }
         }
     }
 
@@ -112,6 +139,8 @@ impl Files {
 
     fn discard(&self, claim: &Claim<'_>, key: BlockKey, bad: &Bad) {
         match bad {
+            // Then it says nothing about this block.
+            Bad::Gone if self.is_lost() => return,
             Bad::Gone => {
                 self.counters.io_errors.add(1);
                 tracing::warn!(block = %key, "the file of a cached block has disappeared");
@@ -164,7 +193,25 @@ impl Files {
         Ok(())
     }
 
+    /// After an error: whether it is not one of a single file.
+    pub(crate) fn is_lost(&self) -> bool {
+        if self.lost.is_cancelled() {
+            return true;
+        }
+        let Err(error) = self.backend.check() else {
+            return false;
+        };
+        *self.loss.lock() = error.to_string();
+        self.lost.cancel();
+        true
+    }
+
     fn trouble(&self, why: Trouble, detail: &dyn std::fmt::Display) {
+        if why == Trouble::Failed && self.is_lost() {
+            // Whoever watches the directory says so, once.
+            self.gate.shut(self.ages.clock());
+            return;
+        }
         self.gate.trouble(self.ages.clock(), why, detail);
     }
 
@@ -384,7 +431,7 @@ impl Files {
 
     /// Keeps a block from being evicted, or lets it.
     pub(crate) fn set_pinned(&self, key: BlockKey, pinned: bool) -> Result<bool, BlockError> {
-        if self.find(key).is_none() {
+        if self.find(key, None).is_none() {
             return Ok(false);
         }
         let claim = self.catalog.claim(key);
@@ -416,7 +463,7 @@ impl Files {
             Selector::Idle(idle) => !entry.pinned && Ages::idle(entry.used, now, idle),
         };
         let keys = if let Selector::Block(key) = selector {
-            self.find(key).map(|_| key).into_iter().collect()
+            self.find(key, None).map(|_| key).into_iter().collect()
         } else {
             let mut all = self.catalog.all();
             all.retain(|(key, entry)| matches(key, entry));
@@ -446,7 +493,7 @@ impl Files {
 
     /// Opens a range as part of a file that stays until it is returned.
     pub(crate) fn borrow(self: &Arc<Self>, key: BlockKey, range: &Range<u64>) -> Option<Borrowed> {
-        self.find(key)?;
+        self.find(key, Some(range))?;
         let entry = self.catalog.hold(key)?;
         let hold = FileHold {
             files: Arc::clone(self),
@@ -506,7 +553,7 @@ impl Files {
     }
 
     pub(crate) fn presence(&self, key: BlockKey) -> Option<Presence> {
-        self.find(key).map(|entry| entry.presence())
+        self.find(key, None).map(|entry| entry.presence())
     }
 }
 

@@ -1,7 +1,7 @@
 //! What is on disk, as far as memory knows: one small entry for each block.
 //!
 //! Chunk checksums and bitmaps stay in the files' headers. What an entry costs is
-//! counted ([`Catalog::memory`]); the goal is below 200 bytes.
+//! counted ([`Catalog::memory`]): about 100 bytes, at most 200.
 //!
 //! # Order of things
 //! Whoever changes the file of a key holds a [`Claim`] on it; there is one at a time,
@@ -16,12 +16,14 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io;
+use std::ops::Range;
 
 use arustio_types::{BlockKey, MountId};
 use parking_lot::{Condvar, Mutex};
 
 use super::format;
-use crate::eviction::{EvictionPolicy, Slot};
+use crate::config::EvictionKind;
+use crate::shelf::Shelf;
 use crate::store::Presence;
 
 /// Removes the file of a victim, which takes up so many bytes.
@@ -36,27 +38,24 @@ pub(crate) struct Catalog {
 
 #[derive(Debug)]
 struct Index {
-    blocks: HashMap<BlockKey, Entry>,
-    policy: Box<dyn EvictionPolicy<BlockKey>>,
+    blocks: Shelf<Entry>,
     claimed: HashSet<BlockKey>,
     holds: HashMap<(BlockKey, u32), Hold>,
     used: u64,
     generation: u32,
-    /// The largest capacity that the map reported. It never shrinks, but what it reports
-    /// does, by slots that removals have left behind.
-    room: usize,
 }
 
 /// What is known of a block's file. Lengths fit 32 bits, as the largest block does.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Entry {
     pub(crate) mount: MountId,
-    slot: Slot,
     /// Which file under this name; rises with each.
     pub(crate) generation: u32,
     block_len: u32,
     present: u32,
     pub(crate) used: u32,
+    /// Where the last read ended, to know one that goes on there.
+    read_to: u32,
     /// Not to be evicted.
     pub(crate) pinned: bool,
     /// Its checksums were verified by this process, or it was written by it.
@@ -98,6 +97,24 @@ impl Entry {
     }
 }
 
+/// Places that are looked at under the lock before others get it.
+const STRIDE: usize = 1024;
+
+/// A step of a walk through all blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Walk {
+    /// A block, in the place from which one the walk goes on.
+    Block {
+        place: usize,
+        key: BlockKey,
+        generation: u32,
+    },
+    /// Nothing up to here.
+    Nothing { next: usize },
+    /// That was all.
+    End,
+}
+
 /// How a tier stands.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Standing {
@@ -107,35 +124,42 @@ pub(crate) struct Standing {
 }
 
 impl Catalog {
-    pub(crate) fn new(policy: Box<dyn EvictionPolicy<BlockKey>>, capacity: u64) -> Self {
+    pub(crate) fn new(eviction: EvictionKind, capacity: u64) -> Self {
         Self {
             index: Mutex::new(Index {
-                blocks: HashMap::new(),
-                policy,
+                blocks: Shelf::new(eviction),
                 claimed: HashSet::new(),
                 holds: HashMap::new(),
                 used: 0,
                 generation: 0,
-                room: 0,
             }),
             settled: Condvar::new(),
             capacity,
         }
     }
 
-    /// The entry, marked as used now.
-    pub(crate) fn lookup(&self, key: BlockKey, now: u32) -> Option<Entry> {
+    /// The entry, whose block is being read. One that goes on where the last one ended is
+    /// the same use.
+    pub(crate) fn lookup(&self, key: BlockKey, range: &Range<u64>, now: u32) -> Option<Entry> {
         let mut index = self.index.lock();
-        let Index { blocks, policy, .. } = &mut *index;
-        let entry = blocks.get_mut(&key)?;
+        let mut entry = index.blocks.place(key)?;
+        let goes_on = range.start > 0 && range.start == u64::from(entry.read_to);
+        if !goes_on {
+            entry.touch();
+        }
+        entry.read_to = narrow(range.end.min(u64::from(entry.block_len)));
         entry.used = now;
-        policy.touch(entry.slot);
         Some(*entry)
+    }
+
+    /// Whether the block was evicted not long ago.
+    pub(crate) fn remembers(&self, key: BlockKey) -> bool {
+        self.index.lock().blocks.remembers(key)
     }
 
     /// The entry, without a trace.
     pub(crate) fn peek(&self, key: BlockKey) -> Option<Entry> {
-        self.index.lock().blocks.get(&key).copied()
+        self.index.lock().blocks.get(key).copied()
     }
 
     /// Everything at this moment, in no order.
@@ -151,7 +175,8 @@ impl Catalog {
     pub(crate) fn standing(&self) -> Standing {
         let index = self.index.lock();
         // A block that is being written is kept from eviction too, and is not pinned.
-        let pinned = index.blocks.values().filter(|entry| entry.pinned);
+        let all = index.blocks.iter().map(|(_, entry)| entry);
+        let pinned = all.filter(|entry| entry.pinned);
         Standing {
             used: index.used,
             blocks: index.blocks.len() as u64,
@@ -161,11 +186,7 @@ impl Catalog {
 
     /// Bytes of memory that the index holds.
     pub(crate) fn memory(&self) -> u64 {
-        let index = self.index.lock();
-        // A hash table has a slot and a control byte for each 7/8 of its capacity.
-        let slots = index.room * 8 / 7;
-        let slot = size_of::<(BlockKey, Entry)>() + 1;
-        (slots * slot) as u64 + index.policy.memory()
+        self.index.lock().blocks.memory()
     }
 
     /// The right to change the key's file; waits for whoever has it.
@@ -175,9 +196,8 @@ impl Catalog {
             self.settled.wait(&mut index);
         }
         index.claimed.insert(key);
-        let Index { blocks, policy, .. } = &mut *index;
-        if let Some(entry) = blocks.get(&key) {
-            policy.pin(entry.slot);
+        if let Some(mut entry) = index.blocks.place(key) {
+            entry.pin();
         }
         Claim { catalog: self, key }
     }
@@ -250,8 +270,7 @@ impl Catalog {
 
     fn choose_victim(&self) -> Option<(BlockKey, Entry)> {
         let mut index = self.index.lock();
-        let (key, _) = index.policy.pop_victim()?;
-        let entry = index.blocks.remove(&key)?;
+        let (key, entry, _) = index.blocks.pop_victim()?;
         index.claimed.insert(key);
         Some((key, entry))
     }
@@ -259,14 +278,15 @@ impl Catalog {
     /// Keeps the key's file from being evicted until [`release`](Self::release).
     pub(crate) fn hold(&self, key: BlockKey) -> Option<Entry> {
         let mut index = self.index.lock();
-        let entry = *index.blocks.get(&key)?;
+        let entry = *index.blocks.get(key)?;
         let hold = index.holds.entry((key, entry.generation)).or_insert(Hold {
             count: 0,
             orphaned: None,
         });
         hold.count += 1;
-        if hold.count == 1 {
-            index.policy.pin(entry.slot);
+        let first = hold.count == 1;
+        if let Some(mut entry) = index.blocks.place(key).filter(|_| first) {
+            entry.pin();
         }
         Some(entry)
     }
@@ -286,18 +306,36 @@ impl Catalog {
             index.used -= bytes;
             return;
         }
-        let entry = index.blocks.get(&key).copied();
-        if let Some(entry) = entry.filter(|entry| entry.generation == generation) {
-            index.policy.unpin(entry.slot);
-            // It was in use until now.
-            index.policy.touch(entry.slot);
+        let entry = index.blocks.place(key);
+        if let Some(mut entry) = entry.filter(|entry| entry.generation == generation) {
+            entry.unpin();
+        }
+    }
+
+    /// What there is from a place on, for whoever goes through all blocks without keeping
+    /// a list of them. Looks at a bounded number of places.
+    pub(crate) fn walk(&self, from: usize) -> Walk {
+        let index = self.index.lock();
+        let end = from.saturating_add(STRIDE).min(index.blocks.places());
+        for place in from..end {
+            if let Some((key, entry)) = index.blocks.at(place) {
+                return Walk::Block {
+                    place,
+                    key: *key,
+                    generation: entry.generation,
+                };
+            }
+        }
+        match end == index.blocks.places() {
+            true => Walk::End,
+            false => Walk::Nothing { next: end },
         }
     }
 
     /// Notes that the file's checksums were verified.
     pub(crate) fn trust(&self, key: BlockKey, generation: u32) {
         let mut index = self.index.lock();
-        if let Some(entry) = index.blocks.get_mut(&key) {
+        if let Some(mut entry) = index.blocks.place(key) {
             entry.trusted |= entry.generation == generation;
         }
     }
@@ -320,40 +358,29 @@ impl Claim<'_> {
     pub(crate) fn publish(&self, facts: Facts) -> Entry {
         let mut index = self.catalog.index.lock();
         index.generation = index.generation.wrapping_add(1);
-        let old = index.blocks.get(&self.key).copied();
-        let slot = match old {
-            Some(old) => {
-                index.retire(self.key, old);
-                index.policy.reweigh(old.slot, facts.cost);
-                old.slot
-            }
-            None => {
-                let slot = index.policy.insert(self.key, facts.cost);
-                // The claim's own pin, taken back when the claim ends.
-                index.policy.pin(slot);
-                slot
-            }
-        };
+        let old = index.blocks.get(self.key).copied();
         let entry = Entry {
             mount: facts.mount,
-            slot,
             generation: index.generation,
             block_len: narrow(facts.presence.block_len),
             present: narrow(facts.presence.present),
             used: facts.used,
-            pinned: false,
+            read_to: 0,
+            pinned: old.is_some_and(|old| old.pinned),
             trusted: facts.trusted,
             synced: facts.synced,
         };
-        let was_pinned = old.is_some_and(|old| old.pinned);
-        index.blocks.insert(
-            self.key,
-            Entry {
-                pinned: was_pinned,
-                ..entry
-            },
-        );
-        index.room = index.room.max(index.blocks.capacity());
+        if let Some(old) = old {
+            index.retire(self.key, old);
+        }
+        match index.blocks.place(self.key) {
+            Some(mut place) => {
+                place.reweigh(facts.cost);
+                *place = entry;
+            }
+            // The claim's own pin, taken back when the claim ends.
+            None => index.blocks.insert(self.key, entry, facts.cost).pin(),
+        }
         drop(index);
         self.set_pinned(facts.pinned);
         entry
@@ -362,29 +389,25 @@ impl Claim<'_> {
     /// The file is gone.
     pub(crate) fn forget(&self) {
         let mut index = self.catalog.index.lock();
-        if let Some(entry) = index.blocks.remove(&self.key) {
+        if let Some(entry) = index.blocks.remove(self.key) {
             index.retire(self.key, entry);
-            index.policy.remove(entry.slot);
         }
     }
 
     /// The victim is still there, since its file could not be removed.
-    fn put_back(&self, mut entry: Entry) {
+    fn put_back(&self, entry: Entry) {
         let mut index = self.catalog.index.lock();
-        entry.slot = index.policy.insert(self.key, entry.cost());
-        index.policy.pin(entry.slot);
-        index.blocks.insert(self.key, entry);
+        index.blocks.insert(self.key, entry, entry.cost()).pin();
     }
 
     pub(crate) fn set_pinned(&self, pinned: bool) {
         let mut index = self.catalog.index.lock();
-        let Index { blocks, policy, .. } = &mut *index;
-        let Some(entry) = blocks.get_mut(&self.key) else {
+        let Some(mut entry) = index.blocks.place(self.key) else {
             return;
         };
         match (entry.pinned, pinned) {
-            (false, true) => policy.pin(entry.slot),
-            (true, false) => policy.unpin(entry.slot),
+            (false, true) => entry.pin(),
+            (true, false) => entry.unpin(),
             (true, true) | (false, false) => {}
         }
         entry.pinned = pinned;
@@ -395,8 +418,8 @@ impl Drop for Claim<'_> {
     fn drop(&mut self) {
         let mut index = self.catalog.index.lock();
         index.claimed.remove(&self.key);
-        if let Some(slot) = index.blocks.get(&self.key).map(|entry| entry.slot) {
-            index.policy.unpin(slot);
+        if let Some(mut entry) = index.blocks.place(self.key) {
+            entry.unpin();
         }
         drop(index);
         self.catalog.settled.notify_all();
@@ -410,7 +433,10 @@ impl Index {
         match self.holds.get_mut(&(key, entry.generation)) {
             Some(hold) => {
                 hold.orphaned = Some(entry.cost());
-                self.policy.unpin(entry.slot);
+                // The hold's own pin, where the name lives on.
+                if let Some(mut place) = self.blocks.place(key) {
+                    place.unpin();
+                }
             }
             None => self.used -= entry.cost(),
         }
@@ -424,8 +450,6 @@ fn narrow(len: u64) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::EvictionKind;
-    use crate::eviction;
     use arustio_types::{BlockSize, ContentId};
 
     fn key(index: u64) -> BlockKey {
@@ -437,7 +461,7 @@ mod tests {
     }
 
     fn catalog(capacity: u64) -> Catalog {
-        Catalog::new(eviction::build(EvictionKind::Lru, capacity), capacity)
+        Catalog::new(EvictionKind::default(), capacity)
     }
 
     fn put(catalog: &Catalog, index: u64) -> u64 {

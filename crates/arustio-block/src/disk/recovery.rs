@@ -19,6 +19,9 @@ impl Files {
             Ok(names) => names,
             Err(error) => {
                 self.counters.io_errors.add(1);
+                if self.is_lost() {
+                    return;
+                }
                 tracing::warn!(%error, folder, "cannot list a folder of the cache");
                 return;
             }

@@ -34,6 +34,8 @@ impl fmt::Display for Trouble {
 #[derive(Debug)]
 pub(crate) struct Gate {
     pause: Duration,
+    /// Of the directory, for the log.
+    name: String,
     off: Mutex<Option<Off>>,
 }
 
@@ -43,9 +45,10 @@ struct Off {
 }
 
 impl Gate {
-    pub(crate) fn new(pause: Duration) -> Self {
+    pub(crate) fn new(pause: Duration, name: String) -> Self {
         Self {
             pause,
+            name,
             off: Mutex::new(None),
         }
     }
@@ -60,15 +63,20 @@ impl Gate {
         let before = self.off.lock().replace(Off { since: now });
         if before.is_none() {
             tracing::warn!(
-                reason = %why, %detail, pause_s = self.pause.as_secs(),
+                directory = %self.name, reason = %why, %detail, pause_s = self.pause.as_secs(),
                 "nothing is written to the cache disk for a while; reads go on",
             );
         }
     }
 
+    /// Stops writing without a word.
+    pub(crate) fn shut(&self, now: Timestamp) {
+        *self.off.lock() = Some(Off { since: now });
+    }
+
     pub(crate) fn worked(&self) {
         if self.off.lock().take().is_some() {
-            tracing::info!("the cache disk takes writes again");
+            tracing::info!(directory = %self.name, "the cache disk takes writes again");
         }
     }
 }
@@ -88,7 +96,7 @@ mod tests {
 
     #[test]
     fn writing_pauses_after_trouble_and_is_tried_again() {
-        let gate = Gate::new(Duration::from_secs(10));
+        let gate = Gate::new(Duration::from_secs(10), "test".to_owned());
         let at = |s: i64| Timestamp::from_millis(s * 1000);
         assert!(gate.is_open(at(0)));
         gate.trouble(at(5), Trouble::Full, &"test");

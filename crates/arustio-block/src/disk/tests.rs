@@ -160,7 +160,7 @@ async fn reads_are_served_before_the_directory_has_been_read() {
 #[derive(Debug, Clone)]
 struct SlowList {
     inner: MemDisk,
-    gate: Arc<(parking_lot::Mutex<bool>, parking_lot::Condvar)>,
+    gate: Arc<(Mutex<bool>, parking_lot::Condvar)>,
 }
 
 impl SlowList {
@@ -202,6 +202,10 @@ impl DiskBackend for SlowList {
         self.inner.free_space()
     }
 
+    fn check(&self) -> std::io::Result<()> {
+        self.inner.check()
+    }
+
     fn sync_dir(&self, folder: &str) -> std::io::Result<()> {
         self.inner.sync_dir(folder)
     }
@@ -215,7 +219,7 @@ async fn damaged_foreign_and_newer_files_are_dropped_and_counted() {
         put(&before, small_key(1, index)).await;
     }
     before.close().await;
-    let name = |index| format::file_name(small_key(1, index));
+    let name = |index| file_name(small_key(1, index));
     let change = |index: u64, change: fn(&mut Vec<u8>)| {
         let mut bytes = disk.bytes(&name(index)).unwrap().to_vec();
         change(&mut bytes);
@@ -257,7 +261,7 @@ async fn a_borrowed_block_was_verified_and_stays_on_disk() {
     put(&before, small_key(1, 1)).await;
     before.close().await;
     drop(before);
-    let path = dir.path().join(format::file_name(small_key(1, 1)));
+    let path = dir.path().join(file_name(small_key(1, 1)));
     let mut bytes = std::fs::read(&path).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
     std::fs::write(&path, bytes).unwrap();
@@ -373,6 +377,66 @@ async fn a_smaller_capacity_is_kept_at_the_next_start() {
     assert!(after.usage()[0].used <= 500 << 10);
     assert!(after.usage()[0].blocks > 5);
     assert!(metrics(&after).evictions > 5);
+}
+
+/// A tier that looks through so many bytes a second.
+async fn scrubbed(backend: impl DiskBackend + 'static, bandwidth: u64) -> DiskTier {
+    let mut config = config(0, 4 << 20).disk.unwrap();
+    config.settings.scrub_bandwidth = arustio_types::ByteSize(bandwidth);
+    let tier = DiskTier::with_backend(Arc::new(backend), config, Arc::new(SystemClock));
+    tier.recovered().await;
+    tier
+}
+
+#[tokio::test(start_paused = true)]
+async fn damage_is_found_without_a_reader_and_at_the_configured_rate() {
+    let disk = MemDisk::new();
+    let before = tier(disk.clone(), 4 << 20).await;
+    for index in 0..8 {
+        put(&before, small_key(1, index)).await;
+    }
+    let partial = write(small_key(1, 8), CHUNK..LEN, WriteHint::Cache);
+    before.write(partial).await.unwrap();
+    before.close().await;
+    // A piece a second.
+    let tier = scrubbed(disk.clone(), 8 * CHUNK).await;
+    // In the body of one and in the header of another.
+    for (index, at) in [(2, 60_000), (5, 20)] {
+        let name = file_name(small_key(1, index));
+        let mut bytes = disk.bytes(&name).unwrap().to_vec();
+        bytes[at] ^= 1;
+        disk.plant(&name, bytes);
+    }
+    tokio::time::sleep(Duration::from_millis(3500)).await;
+    let early = metrics(&tier);
+    assert!(early.scrubbed_blocks <= 4, "{early:?}");
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let late = metrics(&tier);
+    assert_eq!(late.corruptions, 2);
+    assert_eq!(late.scrubbed_blocks, 7);
+    assert_eq!(late.scrubbed_bytes, 6 * LEN + CHUNK);
+    assert_eq!((late.hits, late.misses), (0, 0), "it is no reader");
+    assert_eq!(disk.names().len(), 7);
+    // The next round begins a day after this one did.
+    tokio::time::sleep(Duration::from_secs(24 * 60 * 60)).await;
+    assert_eq!(metrics(&tier).scrubbed_blocks, 14);
+    tier.close().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_does_not_wait_for_the_scrub() {
+    let disk = MemDisk::new();
+    let faulty = FaultyDisk::new(Arc::new(disk.clone()), Seed::new(3));
+    let before = tier(disk.clone(), 4 << 20).await;
+    for index in 0..3 {
+        put(&before, small_key(1, index)).await;
+    }
+    before.close().await;
+    // At this rate a piece takes an hour.
+    let tier = scrubbed(faulty, 8 * CHUNK / 3600).await;
+    assert!(is_there(&tier, small_key(1, 1)).await);
+    assert!(metrics(&tier).scrubbed_blocks <= 1);
+    tier.close().await;
 }
 
 #[derive(Debug, Clone)]

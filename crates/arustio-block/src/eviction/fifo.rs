@@ -1,22 +1,28 @@
 //! First in, first out: the plainest policy, and the baseline of the others.
 
 use super::list::List;
-use super::{EvictionPolicy, Slot};
+use super::{EvictionPolicy, Print, Slot};
 
 /// Evicts in the order of insertion.
 #[derive(Debug)]
-pub struct Fifo<K>(List<K>);
+pub struct Fifo(List<1>);
 
-impl<K: Copy> Fifo<K> {
+impl Fifo {
     /// An empty policy.
-    pub fn new(capacity: u64) -> Self {
-        Self(List::new(capacity))
+    pub fn new() -> Self {
+        Self(List::new())
     }
 }
 
-impl<K: Copy + Send + std::fmt::Debug> EvictionPolicy<K> for Fifo<K> {
-    fn insert(&mut self, key: K, weight: u64) -> Slot {
-        self.0.insert(key, weight)
+impl Default for Fifo {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl EvictionPolicy for Fifo {
+    fn insert(&mut self, print: Print, weight: u64) -> Slot {
+        self.0.insert(print, weight, 0)
     }
 
     fn touch(&mut self, _slot: Slot) {}
@@ -29,8 +35,9 @@ impl<K: Copy + Send + std::fmt::Debug> EvictionPolicy<K> for Fifo<K> {
         self.0.remove(slot);
     }
 
-    fn pop_victim(&mut self) -> Option<(K, u64)> {
-        self.0.pop_oldest()
+    fn pop_victim(&mut self) -> Option<(Slot, u64)> {
+        let slot = self.0.oldest(0)?;
+        Some((slot, self.0.remove(slot)))
     }
 
     fn pin(&mut self, slot: Slot) {
@@ -42,19 +49,11 @@ impl<K: Copy + Send + std::fmt::Debug> EvictionPolicy<K> for Fifo<K> {
     }
 
     fn weight(&self) -> u64 {
-        self.0.weight
+        self.0.weight()
     }
 
     fn pinned_weight(&self) -> u64 {
-        self.0.pinned
-    }
-
-    fn capacity(&self) -> u64 {
-        self.0.capacity
-    }
-
-    fn set_capacity(&mut self, bytes: u64) {
-        self.0.capacity = bytes;
+        self.0.pinned()
     }
 
     fn memory(&self) -> u64 {

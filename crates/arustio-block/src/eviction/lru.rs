@@ -1,26 +1,32 @@
 //! Least recently used, weighted by bytes: good for re-reading, not resistant to scans.
 
 use super::list::List;
-use super::{EvictionPolicy, Slot};
+use super::{EvictionPolicy, Print, Slot};
 
 /// Evicts what was not used for the longest time, in bytes rather than entries.
 #[derive(Debug)]
-pub struct Lru<K>(List<K>);
+pub struct Lru(List<1>);
 
-impl<K: Copy> Lru<K> {
+impl Lru {
     /// An empty policy.
-    pub fn new(capacity: u64) -> Self {
-        Self(List::new(capacity))
+    pub fn new() -> Self {
+        Self(List::new())
     }
 }
 
-impl<K: Copy + Send + std::fmt::Debug> EvictionPolicy<K> for Lru<K> {
-    fn insert(&mut self, key: K, weight: u64) -> Slot {
-        self.0.insert(key, weight)
+impl Default for Lru {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl EvictionPolicy for Lru {
+    fn insert(&mut self, print: Print, weight: u64) -> Slot {
+        self.0.insert(print, weight, 0)
     }
 
     fn touch(&mut self, slot: Slot) {
-        self.0.renew(slot);
+        self.0.renew(slot, 0);
     }
 
     fn reweigh(&mut self, slot: Slot, weight: u64) {
@@ -31,8 +37,9 @@ impl<K: Copy + Send + std::fmt::Debug> EvictionPolicy<K> for Lru<K> {
         self.0.remove(slot);
     }
 
-    fn pop_victim(&mut self) -> Option<(K, u64)> {
-        self.0.pop_oldest()
+    fn pop_victim(&mut self) -> Option<(Slot, u64)> {
+        let slot = self.0.oldest(0)?;
+        Some((slot, self.0.remove(slot)))
     }
 
     fn pin(&mut self, slot: Slot) {
@@ -44,19 +51,11 @@ impl<K: Copy + Send + std::fmt::Debug> EvictionPolicy<K> for Lru<K> {
     }
 
     fn weight(&self) -> u64 {
-        self.0.weight
+        self.0.weight()
     }
 
     fn pinned_weight(&self) -> u64 {
-        self.0.pinned
-    }
-
-    fn capacity(&self) -> u64 {
-        self.0.capacity
-    }
-
-    fn set_capacity(&mut self, bytes: u64) {
-        self.0.capacity = bytes;
+        self.0.pinned()
     }
 
     fn memory(&self) -> u64 {

@@ -99,7 +99,9 @@ async fn evicted_blocks_that_are_nowhere_else_are_handed_over() {
     let handed = Mutex::new(Vec::new());
     let keep = |index, dirty| {
         let image = Image::of_write(&whole(index)).unwrap().unwrap();
-        tier.keep(&image, dirty, &|image| handed.lock().push(image.key.index));
+        tier.keep(&image, dirty, &|block| {
+            handed.lock().push(block.image.key.index)
+        });
     };
     keep(0, false);
     keep(1, true);

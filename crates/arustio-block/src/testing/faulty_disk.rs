@@ -190,6 +190,10 @@ impl DiskBackend for FaultyDisk {
         self.inner.free_space()
     }
 
+    fn check(&self) -> io::Result<()> {
+        self.inner.check()
+    }
+
     fn sync_dir(&self, folder: &str) -> io::Result<()> {
         self.faults.before_change(false)?;
         self.inner.sync_dir(folder)

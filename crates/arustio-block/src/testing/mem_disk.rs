@@ -186,6 +186,10 @@ impl DiskBackend for MemDisk {
         Ok(capacity.saturating_sub(state.used()))
     }
 
+    fn check(&self) -> io::Result<()> {
+        Ok(())
+    }
+
     fn sync_dir(&self, folder: &str) -> io::Result<()> {
         let prefix = format!("{folder}/");
         let mut state = self.state.lock();

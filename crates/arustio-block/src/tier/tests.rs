@@ -6,6 +6,7 @@ use arustio_types::SystemClock;
 use proptest::prelude::*;
 
 use super::*;
+use crate::DiskTier;
 use crate::chunk::CHUNK;
 use crate::config::CheckedConfig;
 use crate::testing::conformance::{self, Promises};
@@ -72,6 +73,19 @@ async fn conforms() {
         Arc::new(store(MemDisk::new(), 16 << 10).await) as Arc<dyn BlockStore>
     })
     .await;
+}
+
+#[tokio::test]
+async fn without_memory_blocks_that_come_in_parts_are_kept_all_the_same() {
+    let disk = MemDisk::new();
+    let store = store(disk.clone(), 0).await;
+    for chunk in [0, 1] {
+        let range = chunk * CHUNK..(chunk + 1) * CHUNK;
+        let stored = put(&store, small_key(1, 0), range).await;
+        assert_eq!(stored, WriteOutcome::Stored);
+    }
+    assert_eq!(there(&store, small_key(1, 0), 0..LEN).await, LEN);
+    assert_eq!(disk.names().len(), 1);
 }
 
 #[tokio::test]
@@ -154,29 +168,69 @@ async fn a_slow_disk_slows_no_write_and_a_removed_block_stays_removed() {
     assert_eq!(there(&store, small_key(1, 0), 0..LEN).await, 0);
 }
 
+/// A store whose disk stands still until told otherwise, with room for so many blocks on
+/// the way to it.
+async fn slow_store(disk: &MemDisk, memory: u64, blocks: u64) -> (TieredStore, FaultyDisk) {
+    let faulty = FaultyDisk::new(Arc::new(disk.clone()), Seed::new(3));
+    let mut config = config(memory, 4 << 20);
+    if let Some(disk) = &mut config.disk {
+        disk.settings.write_behind = arustio_types::ByteSize(blocks * LEN);
+    }
+    (store_of(faulty.clone(), config).await, faulty)
+}
+
 #[tokio::test]
 async fn more_than_fits_on_the_way_to_disk_stays_in_memory() {
     let disk = MemDisk::new();
-    let faulty = FaultyDisk::new(Arc::new(disk.clone()), Seed::new(3));
-    let mut config = config(4 << 20, 4 << 20);
-    if let Some(disk) = &mut config.disk {
-        disk.settings.write_behind = arustio_types::ByteSize(3 * LEN);
-    }
-    let clock = Arc::new(SystemClock);
-    let memory = MemoryTier::new(&config.memory, Arc::clone(&clock) as _);
-    let tier = DiskTier::with_backend(Arc::new(faulty.clone()), config.disk.unwrap(), clock);
-    tier.recovered().await;
-    let store = TieredStore::new(memory, tier);
+    let (store, faulty) = slow_store(&disk, 4 << 20, 6).await;
     let stall = faulty.stall();
     for index in 0..10 {
         put(&store, small_key(1, index), 0..LEN).await;
     }
-    assert_eq!(store.metrics()[1].spills_dropped, 7);
+    assert_eq!(store.metrics()[1].not_admitted, 7);
     drop(stall);
     store.settled().await;
-    assert_eq!(disk.names().len(), 3);
+    assert_eq!(
+        disk.names().len(),
+        3,
+        "half of the room is for what was read"
+    );
     store.close().await;
     assert_eq!(disk.names().len(), 10, "closing catches up");
+}
+
+#[tokio::test]
+async fn of_a_disk_that_cannot_keep_up_the_second_half_is_for_what_was_read() {
+    let disk = MemDisk::new();
+    // Room in memory for ten blocks, and for eight on the way to disk.
+    let (store, faulty) = slow_store(&disk, 10 * (LEN + 3000), 8).await;
+    let stall = faulty.stall();
+    for index in 0..10 {
+        put(&store, small_key(1, index), 0..LEN).await;
+    }
+    for index in [5, 8] {
+        assert_eq!(there(&store, small_key(1, index), 0..LEN).await, LEN);
+    }
+    // Others take their place: 4 to 7 and 9 were never read, and go for good.
+    for index in 20..40 {
+        put(&store, small_key(1, index), 0..LEN).await;
+        for read in [5, 8] {
+            store.try_read_memory(small_key(1, read), 0..LEN);
+        }
+    }
+    // Blocks 4 and 6 come back soon, and are known from then on.
+    for index in [4, 6] {
+        put(&store, small_key(1, index), 0..LEN).await;
+    }
+    drop(stall);
+    store.settled().await;
+    let on_disk = |index| {
+        disk.names()
+            .contains(&crate::disk::file_name(small_key(1, index)))
+    };
+    assert!((0..4).all(on_disk), "there was room");
+    assert!(on_disk(4) && on_disk(6), "{:?}", disk.names());
+    assert!((20..40).all(|index| !on_disk(index)));
 }
 
 #[tokio::test]

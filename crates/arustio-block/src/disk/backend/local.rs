@@ -9,7 +9,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice, Read, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -31,7 +31,7 @@ const TEMPORARY: &str = "tmp";
 pub struct LocalDisk {
     root: PathBuf,
     next: AtomicU64,
-    _lock: File,
+    lock: File,
 }
 
 impl LocalDisk {
@@ -55,7 +55,7 @@ impl LocalDisk {
         Ok(Self {
             root: root.to_owned(),
             next: AtomicU64::new(0),
-            _lock: lock,
+            lock,
         })
     }
 
@@ -190,6 +190,19 @@ impl DiskBackend for LocalDisk {
 
     fn free_space(&self) -> io::Result<u64> {
         free_space(&self.root).map(ByteSize::get)
+    }
+
+    /// The lock file under its name is still the one that is held, and the folder for new
+    /// files can be listed.
+    fn check(&self) -> io::Result<()> {
+        let (held, there) = (self.lock.metadata()?, fs::metadata(self.root.join(LOCK))?);
+        if (held.dev(), held.ino()) != (there.dev(), there.ino()) {
+            return Err(io::Error::other("another directory is in its place"));
+        }
+        fs::read_dir(self.root.join(TEMPORARY))?
+            .next()
+            .transpose()?;
+        Ok(())
     }
 
     fn sync_dir(&self, folder: &str) -> io::Result<()> {
