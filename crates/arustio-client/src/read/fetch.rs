@@ -366,6 +366,11 @@ pub(super) struct Source {
 }
 
 impl Source {
+    /// Whether all of the range has come.
+    pub(super) fn is_done(&self) -> bool {
+        self.at == self.range.end
+    }
+
     /// The next bytes; `None` when all of the range has come.
     pub(super) async fn next(&mut self, fetcher: &Fetcher) -> Result<Option<Piece>> {
         let Some(bytes) = self.body.next().await else {
