@@ -23,6 +23,10 @@ use crate::block::{BlockPart, BlockRead, BlockWrite};
 /// store seldom takes less, and costs money.
 pub(super) const STORE_FLOOR: Duration = Duration::from_millis(100);
 
+/// How long a stream has to be silent before the store is asked as well: blocks that are
+/// read ahead hide shorter pauses, and a whole block is much to ask for twice (R5).
+const SILENCE: Duration = Duration::from_millis(500);
+
 impl Fetcher {
     /// What to wait for at least before anybody else is asked.
     pub(super) fn hedge_floor(&self) -> Duration {
@@ -43,7 +47,7 @@ impl Fetcher {
         if let Some(stream) = self.stream.as_ref().filter(|_| alone) {
             // Blocks of a stream come one after the other: one whose turn has not come is not
             // late, and a store that is asked for it as well is asked in vain.
-            stream.silent(STORE_FLOOR).await;
+            stream.silent(SILENCE).await;
         }
         Counters::add(&self.counters.hedges, 1);
         let parts = match alone {
