@@ -22,6 +22,9 @@ const PIECE: usize = 256 << 10;
 pub struct Inlet<R> {
     reader: BufReader<R>,
     buffers: Buffers,
+    /// A header, as far as it came.
+    begun: [u8; HEADER],
+    filled: usize,
 }
 
 /// A payload as it came.
@@ -39,25 +42,31 @@ impl<R: AsyncRead + Unpin> Inlet<R> {
         Self {
             reader: BufReader::with_capacity(BUFFER, reader),
             buffers,
+            begun: [0; HEADER],
+            filled: 0,
         }
     }
 
     /// The next header, not decoded; `None` when the peer has closed between two frames.
-    /// Not to be called again after it was dropped half way.
+    /// Safe to drop: the next call goes on where it stopped.
     ///
     /// # Errors
     /// `UnexpectedEof` inside a header, and whatever the system says.
     pub async fn header(&mut self) -> io::Result<Option<[u8; HEADER]>> {
-        let mut bytes = [0; HEADER];
-        let mut filled = 0;
-        while filled < HEADER {
-            match self.reader.read(&mut bytes[filled..]).await? {
-                0 if filled == 0 => return Ok(None),
+        while self.filled < HEADER {
+            match self.reader.read(&mut self.begun[self.filled..]).await? {
+                0 if self.filled == 0 => return Ok(None),
                 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                read => filled += read,
+                read => self.filled += read,
             }
         }
-        Ok(Some(bytes))
+        self.filled = 0;
+        Ok(Some(self.begun))
+    }
+
+    /// Whether everything that came so far was read.
+    pub fn is_drained(&self) -> bool {
+        self.reader.buffer().is_empty() && self.filled == 0
     }
 
     /// The payload of a header whose length the caller accepts. `moved` is called for each
