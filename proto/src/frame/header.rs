@@ -108,12 +108,7 @@ impl Operation {
             Self::Hello => body::MAX_HELLO,
             Self::Write | Self::Fill => MAX_PAYLOAD as usize,
             Self::Stat => MAX_EXTENTS * body::EXTENT,
-            Self::Read
-            | Self::Remove
-            | Self::Pass
-            | Self::Ping
-            | Self::Release
-            | Self::Cancel => 0,
+            Self::Read | Self::Remove | Self::Pass | Self::Ping | Self::Release | Self::Cancel => 0,
         }
     }
 
@@ -124,12 +119,9 @@ impl Operation {
             Self::Read => MAX_PAYLOAD as usize,
             Self::Stat => MAX_EXTENTS * body::COUNT,
             Self::Pass => body::PASSED,
-            Self::Write
-            | Self::Fill
-            | Self::Remove
-            | Self::Ping
-            | Self::Release
-            | Self::Cancel => 0,
+            Self::Write | Self::Fill | Self::Remove | Self::Ping | Self::Release | Self::Cancel => {
+                0
+            }
         }
     }
 }

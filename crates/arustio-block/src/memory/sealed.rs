@@ -157,3 +157,6 @@ fn seal(file: &File) -> Result<(), NotSealed> {
 pub(super) fn pages(length: u64) -> u64 {
     length.next_multiple_of(rustix::param::page_size() as u64)
 }
+
+#[cfg(test)]
+mod tests;

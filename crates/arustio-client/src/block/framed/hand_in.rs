@@ -177,34 +177,4 @@ fn has_limit(file: PathBuf) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_limit_of_a_group_or_one_above_it_is_seen() {
-        let folder = tempfile::tempdir().unwrap();
-        let root = folder.path();
-        let put = |group: &str, name: &str, limit: &str| {
-            fs::create_dir_all(root.join(group)).unwrap();
-            fs::write(root.join(group).join(name), limit).unwrap();
-        };
-        put("free/inner", "memory.max", "max\n");
-        put("tight", "memory.max", "1073741824\n");
-        put("tight/inner", "memory.max", "max\n");
-        put("memory/old", "memory.limit_in_bytes", "9223372036854771712\n");
-        put("memory/small", "memory.limit_in_bytes", "4096\n");
-        for (groups, limited) in [
-            ("", false),
-            ("nonsense", false),
-            ("0::/", false),
-            ("0::/free/inner\n", false),
-            ("0::/gone\n", false),
-            ("0::/tight\n", true),
-            ("0::/tight/inner\n", true),
-            ("5:cpu:/tight\n4:memory:/old\n", false),
-            ("4:blkio,memory:/small\n0::/\n", true),
-        ] {
-            assert_eq!(limited_by(groups, root), limited, "{groups}");
-        }
-    }
-}
+mod tests;

@@ -151,3 +151,33 @@ impl<R: AsyncRead + Unpin> Inlet<R> {
         !matches!(self.header().await, Ok(Some(_)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use arustio_proto::frame::Operation;
+    use tokio::io::AsyncWriteExt as _;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_header_that_comes_in_pieces_survives_impatience() {
+        let (mut theirs, ours) = tokio::io::duplex(1 << 10);
+        let mut inlet = Inlet::new(ours, Buffers::default());
+        let header = Header::request(Operation::Ping, 9).encode();
+        for piece in header.chunks(10) {
+            assert!(inlet.is_drained() || inlet.filled > 0);
+            theirs.write_all(piece).await.unwrap();
+            if inlet.filled + piece.len() < HEADER {
+                let moment = Duration::from_millis(1);
+                let early = tokio::time::timeout(moment, inlet.header()).await;
+                assert!(early.is_err());
+            }
+        }
+        assert_eq!(inlet.header().await.unwrap(), Some(header));
+        assert!(inlet.is_drained());
+        drop(theirs);
+        assert_eq!(inlet.header().await.unwrap(), None);
+    }
+}

@@ -463,7 +463,7 @@ fn cannot(error: &io::Error) -> bool {
 mod tests {
     use std::sync::Arc;
 
-    use arustio_proto::frame::{HEADER, Operation};
+    use arustio_proto::frame::{HEADER, Operation, Status};
     use rustix::fs::{MemfdFlags, memfd_create};
     use std::io::Write as _;
     use tokio::io::{AsyncRead, AsyncReadExt as _};
@@ -603,5 +603,43 @@ mod tests {
         tokio::join!(outbox.run(stall), outbox.room(1));
         assert!(outbox.is_closed());
         assert_eq!(outbox.waiting(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_is_given_up_is_not_sent_but_for_a_frame_that_has_begun() {
+        const LARGE: usize = 1 << 20;
+        let (outbox, mut theirs) = pair();
+        outbox.half.writable().await.unwrap();
+        let budget = Arc::new(Semaphore::new(6));
+        let answer = |request| Header::answer(Operation::Read, request, Status::Ok);
+        for frame in 0..6 {
+            let permit = Arc::clone(&budget).try_acquire_owned().unwrap();
+            let payload = Bytes::from(vec![frame; LARGE]);
+            let header = answer(u64::from(frame) / 3);
+            outbox.send(&header, [payload], vec![permit]).unwrap();
+        }
+        let ping = Header::answer(Operation::Ping, 0, Status::Ok);
+        outbox.send(&ping, [], Vec::new()).unwrap();
+        let waiting = outbox.waiting();
+        outbox.give_up(7);
+        assert_eq!(outbox.waiting(), waiting, "nobody asked for that");
+        outbox.give_up(0);
+        assert_eq!(outbox.waiting(), waiting - 2 * (HEADER + LARGE));
+        assert_eq!(budget.available_permits(), 0, "the first is not sent yet");
+        let hear = async {
+            for (frame, request) in [(0, 0), (3, 1), (4, 1), (5, 1)] {
+                let mut bytes = vec![0; HEADER + LARGE];
+                theirs.read_exact(&mut bytes).await.unwrap();
+                let header = Header::decode(bytes.first_chunk().unwrap()).unwrap();
+                assert_eq!(header.request, request);
+                assert!(bytes[HEADER..].iter().all(|byte| *byte == frame));
+            }
+            let mut last = [0; HEADER];
+            theirs.read_exact(&mut last).await.unwrap();
+            assert_eq!(Header::decode(&last), Ok(ping));
+            outbox.close();
+        };
+        tokio::join!(hear, outbox.run(LONG));
+        assert_eq!(budget.available_permits(), 6);
     }
 }

@@ -39,6 +39,16 @@ impl Ahead {
         self.0.pop_front()
     }
 
+    /// Takes out a read that nobody waits for any more.
+    fn give_up(&mut self, read: u64) {
+        self.0.retain(|next| match next {
+            Ok(Some(Request { header, .. })) => {
+                header.operation != Operation::Read || header.request != read
+            }
+            _ => true,
+        });
+    }
+
     /// Whether the next bytes of the connection are a header that may be read now.
     fn goes_on(&self) -> bool {
         let plain = |last: &Next| {
@@ -101,10 +111,9 @@ impl<R: AsyncRead + Unpin + Send> Connection<R> {
     }
 
     /// Nobody waits for the answer to this read any more.
-    fn give_up(&self, request: u64) {
-        self.endpoint
-            .metrics
-            .ended(Operation::Cancel.name(), None);
+    fn give_up(&mut self, request: u64) {
+        self.ahead.give_up(request);
+        self.endpoint.metrics.ended(Operation::Cancel.name(), None);
         for lease in self.running.give_up(request) {
             self.endpoint.fills.end(lease, Ending::GaveUp);
         }
