@@ -269,7 +269,7 @@ fn block_nodes(
         Some(system) => {
             let framed = match hand_in::is_limited() {
                 true => framed,
-                false => framed.handing_in(system.clone()),
+                false => framed.handing_in(system.clone(), hand_in::WORTH_IT),
             };
             let local = LocalBlocks::new(Box::new(framed), system, &config.local);
             Arc::new(local.reading_into(buffers))

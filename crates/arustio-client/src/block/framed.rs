@@ -46,6 +46,7 @@ use super::{
 };
 use crate::metadata::ClusterIdentity;
 use connection::{Answer, Place, Question};
+use hand_in::Files;
 use pool::{Pool, Way};
 
 /// Nodes whose connections are kept.
@@ -58,8 +59,8 @@ pub struct FramedBlocks {
     grpc: GrpcBlocks,
     cluster: ClusterIdentity,
     buffers: Buffers,
-    /// The running system on which nodes are handed files.
-    host: Option<String>,
+    /// Nodes on this host are handed files.
+    files: Option<Files>,
     pools: Mutex<HashMap<Place, Arc<Pool>>>,
 }
 
@@ -80,7 +81,7 @@ impl FramedBlocks {
             grpc,
             cluster,
             buffers: Buffers::default(),
-            host: None,
+            files: None,
             pools: Mutex::default(),
         }
     }

@@ -107,9 +107,9 @@ pub(crate) fn local() -> LocalBlocks {
     LocalBlocks::new(Box::new(framed()), system(), &LocalConfig::default())
 }
 
-/// Hands in files, too.
+/// Hands in files, too, whatever their size.
 fn in_files() -> LocalBlocks {
-    let framed = framed().handing_in(system());
+    let framed = framed().handing_in(system(), 1);
     LocalBlocks::new(Box::new(framed), system(), &LocalConfig::default())
 }
 

@@ -31,8 +31,9 @@ use super::pool::Way;
 use super::{Asked, FramedBlocks, left};
 use crate::block::{BlockError, BlockWrite};
 
-/// Below this a file costs more than the copies that it spares.
-const SMALLEST: u64 = 256 << 10;
+/// From here on a file costs less than the copies that it spares: of a block of 1 MiB it
+/// costs as much, below it more.
+pub(crate) const WORTH_IT: u64 = 2 << 20;
 /// The name that the system shows for the files.
 const NAME: &str = "arustio-brought";
 /// Where the system shows control groups.
@@ -40,12 +41,21 @@ const GROUPS: &str = "/sys/fs/cgroup";
 /// What the first kind of control groups calls no limit is above this.
 const NO_LIMIT: u64 = 1 << 60;
 
+/// Who gets files, and for which blocks.
+#[derive(Debug)]
+pub(super) struct Files {
+    /// The running system on which nodes get them.
+    host: String,
+    /// Bytes of the smallest block.
+    smallest: u64,
+}
+
 impl FramedBlocks {
-    /// Hands in whole blocks as files to nodes on this running system
-    /// ([`running_system`](crate::block::local::running_system)).
+    /// Hands in whole blocks of so many bytes and more as files to nodes on this running
+    /// system ([`running_system`](crate::block::local::running_system)).
     #[must_use]
-    pub fn handing_in(mut self, host: String) -> Self {
-        self.host = Some(host);
+    pub fn handing_in(mut self, host: String, smallest: u64) -> Self {
+        self.files = Some(Files { host, smallest });
         self
     }
 
@@ -70,8 +80,9 @@ impl FramedBlocks {
 
     /// The socket of a node that could take a file with these bytes.
     fn takes_file(&self, node: &NodeInfo, write: &BlockWrite) -> Option<String> {
-        let here = self.host.is_some() && node.data.host == self.host;
-        let whole = write.len() == write.block_length && write.len() >= SMALLEST;
+        let files = self.files.as_ref()?;
+        let here = node.data.host.as_ref() == Some(&files.host);
+        let whole = write.len() == write.block_length && write.len() >= files.smallest;
         node.data.socket.clone().filter(|_| here && whole)
     }
 

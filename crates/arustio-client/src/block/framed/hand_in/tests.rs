@@ -24,6 +24,7 @@ use crate::metadata::ClusterIdentity;
 const PATIENT: Duration = Duration::from_secs(10);
 const HOST: &str = "this start of this machine";
 const LENGTH: u64 = 300_000;
+const SMALLEST: u64 = 256 << 10;
 
 /// A node that answers on both of its sockets.
 struct Node {
@@ -108,7 +109,7 @@ impl<R: AsyncRead + Unpin> Peer<R> {
 
 fn client() -> FramedBlocks {
     let grpc = GrpcBlocks::new(1);
-    FramedBlocks::new(ClusterIdentity::default(), grpc).handing_in(HOST.to_owned())
+    FramedBlocks::new(ClusterIdentity::default(), grpc).handing_in(HOST.to_owned(), SMALLEST)
 }
 
 fn bytes(length: u64) -> Vec<u8> {
