@@ -77,7 +77,6 @@ impl Sealed {
     pub fn of(file: &File, length: u64) -> Result<Self, NotSealed> {
         let kind = fstatfs(file).map_err(io::Error::from)?.f_type;
         // Its type differs from one architecture to another.
-        #[expect(clippy::unnecessary_cast, reason = "it does not on this one")]
         let in_memory = kind as i64 == TMPFS;
         if !in_memory {
             return Err(NotSealed::NoMemory);

@@ -472,11 +472,14 @@ impl<R: AsyncRead + Unpin + Send> Connection<R> {
             let reply = result.unwrap_or_else(|failure| Reply::refused(&header, &failure));
             let name = header.operation.name();
             metrics.request(name, reply.failed(), began.elapsed());
-            // A peer that is gone needs no answer.
-            let _ = match working {
-                Some(working) => Ok(drop(working.answer(reply, Vec::new(), &traffic))),
-                None => reply.send(&outbox, &traffic),
-            };
+            match working {
+                // It grants nothing, so that nothing comes back.
+                Some(working) => drop(working.answer(reply, Vec::new(), &traffic)),
+                None => {
+                    // A peer that is gone needs no answer.
+                    let _ = reply.send(&outbox, &traffic);
+                }
+            }
             drop(permit);
         });
         Ok(())
