@@ -162,8 +162,8 @@ async fn a_whole_block_goes_as_a_file_of_exactly_its_bytes() {
     let asked = async {
         let stored = client.write(&info, whole(), PATIENT).await.unwrap();
         assert_eq!(stored, BlockStored::Stored);
-        let stored = client.fill(&info, 7, whole(), PATIENT).await.unwrap();
-        assert_eq!(stored, BlockStored::Stored);
+        let filled = client.fill(&info, 7, whole(), PATIENT).await.unwrap();
+        assert_eq!(filled.stored, BlockStored::Stored);
     };
     tokio::join!(served, asked);
 }
