@@ -26,8 +26,27 @@
 //!
 //! # Descriptors
 //! A `Pass` that is answered with [`Status::Ok`] carries one descriptor (`SCM_RIGHTS`) with
-//! the first byte of the answer's header, and nothing else ever carries one: whoever reads
+//! the first byte of the answer's header, and no other answer ever carries one: whoever reads
 //! takes one off the queue of those that came for each such answer.
+//!
+//! # Bytes in files
+//! A node that says [`body::FILES`] in its `Hello`, which it does over a UNIX socket alone,
+//! takes the bytes of a `Write` or a `Fill` in a memory file (`memfd`). Such a request has
+//! [`Flags::IN_FILE`], no payload, the number of its bytes in `length` and their checksum in
+//! `payload_crc32c`; a descriptor, open for writing, comes with the first byte of its header.
+//! The file has exactly these bytes and nothing else. The node seals it, compares the
+//! checksum then, and may keep the file itself: it is the node's from the request on. What
+//! is no such file, or can still be written, is answered with [`Status::Rejected`], and ends
+//! the lease. A request without a descriptor is answered as one that makes no sense; a
+//! descriptor with any other request ends the connection.
+//!
+//! # Giving up
+//! A node that says [`body::CANCELS`] in its `Hello` is told by a `Cancel` that nobody waits
+//! for the answer to a `Read` any more, with [`Flags::WANT_FILL`] or without. There is no
+//! answer to it. Of the answer to the read there may come everything, nothing, or its first
+//! frames, with [`Flags::MORE`] and without what should follow. Leases that it gives, or gave
+//! in an answer that was under way, are given back. An id that is not known, or no longer, is
+//! ignored; so the id of a read must not be used again by a side that says `Cancel`.
 //!
 //! # Runs of blocks
 //! A `Stat` counts the blocks of each [`body::Extent`] from its first one on. A node that does

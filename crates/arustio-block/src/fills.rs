@@ -131,8 +131,7 @@ impl Fills {
         })
     }
 
-    /// What a reader gets now. Safe to drop: leases that nobody was told of are overdue
-    /// after a while.
+    /// What a reader gets now. Safe to drop: it leaves no lease behind.
     ///
     /// # Errors
     /// A range that does not consist of whole chunks of the block.
@@ -190,16 +189,19 @@ impl Fills {
         parts: Parts,
         grants: Vec<Grant>,
     ) -> Result<Option<Look>, BlockError> {
-        let again = self.store.read(want.key, want.range.clone()).await;
-        if again.as_ref().is_ok_and(|again| again.len() <= parts.len()) {
-            return Ok(Some(Look::Offer(FillOffer {
-                parts,
-                grants,
-                refused: None,
-            })));
+        let untold = Untold {
+            table: &self.table,
+            grants,
+        };
+        let again = self.store.read(want.key, want.range.clone()).await?;
+        if again.len() > parts.len() {
+            return Ok(None);
         }
-        self.table.lock().cancel(&grants);
-        again.map(|_| None)
+        Ok(Some(Look::Offer(FillOffer {
+            parts,
+            grants: untold.tell(),
+            refused: None,
+        })))
     }
 
     fn wait(
@@ -328,6 +330,26 @@ impl Waiting {
         // taken.
         let _ = timeout_at(until, self.bell.changed()).await;
         Instant::now() < deadline
+    }
+}
+
+/// Leases that are taken back on drop, since nobody was told of them.
+struct Untold<'a> {
+    table: &'a Mutex<LeaseTable>,
+    grants: Vec<Grant>,
+}
+
+impl Untold<'_> {
+    fn tell(mut self) -> Vec<Grant> {
+        std::mem::take(&mut self.grants)
+    }
+}
+
+impl Drop for Untold<'_> {
+    fn drop(&mut self) {
+        if !self.grants.is_empty() {
+            self.table.lock().cancel(&self.grants);
+        }
     }
 }
 

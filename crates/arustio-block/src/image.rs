@@ -7,15 +7,14 @@
 //! Invariants: runs are ascending, disjoint and never empty; a run holds whole chunks,
 //! only the block's last chunk may be short.
 
-use std::fs::File;
 use std::ops::Range;
-use std::sync::Arc;
 
 use arustio_types::{BlockKey, Checksum, MountId};
 use bytes::Bytes;
 
 use crate::chunk;
 use crate::error::BlockError;
+use crate::memory::Sealed;
 use crate::store::{BlockWrite, Part, Parts, Presence, Rejection, WriteHint};
 
 /// The longest part: a reader can use the first bytes while it receives the next, and what
@@ -32,7 +31,7 @@ pub(crate) struct Run {
     /// Their checksums.
     pub(crate) sums: Vec<u32>,
     /// The sealed memory file in which the same bytes lie, chunks at their own places.
-    pub(crate) file: Option<Arc<File>>,
+    pub(crate) file: Option<Sealed>,
 }
 
 impl Run {
@@ -72,7 +71,7 @@ impl Run {
                 range,
                 bytes,
                 checksum,
-                file: self.file.clone(),
+                file: self.file.as_ref().map(Sealed::file),
             });
         }
         let middle = chunk::bytes_of(&whole, len);
@@ -92,7 +91,7 @@ impl Run {
             range,
             bytes: slice(local),
             checksum: Checksum(crc),
-            file: self.file.clone(),
+            file: self.file.as_ref().map(Sealed::file),
         })
     }
 
@@ -142,11 +141,13 @@ impl Image {
         if chunks.is_empty() || (write.hint == WriteHint::Durable && !whole) {
             return Ok(Err(Rejection::Unaligned));
         }
+        let all = bytes.len() as u64 == write.block_len;
+        let sealed = write.sealed.as_ref().filter(|_| all);
         let run = Run {
             first: chunks.start,
+            file: sealed.filter(|sealed| sealed.holds(&bytes)).cloned(),
             bytes,
             sums,
-            file: None,
         };
         Ok(Ok(Image {
             key: write.key,

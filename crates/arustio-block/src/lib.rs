@@ -52,7 +52,7 @@ pub use disk::{DiskBackend, DiskTier, Disks, LocalDisk};
 pub use error::BlockError;
 pub use fills::lease::{Ending, FillMetrics, Grant, Holder, LeaseId, MOST_GRANTS, Refusal};
 pub use fills::{FillOffer, FillOutcome, FillWant, Fills, Look, Waiting};
-pub use memory::MemoryTier;
+pub use memory::{MemoryTier, NotSealed, Sealed};
 pub use metrics::TierMetrics;
 pub use node::{BlockNode, Fetch};
 pub use noop::NoopStore;

@@ -7,7 +7,8 @@
 //! the limit.
 //!
 //! Payloads are copied on the way in: a payload is usually a slice of a larger network
-//! buffer, which would stay alive uncounted. One lock guards the index; bytes are
+//! buffer, which would stay alive uncounted. The exception is a whole block that was handed
+//! in as a memory file of its own (`sealed`): the tier keeps that file. One lock guards the index; bytes are
 //! copied and checksums computed outside it.
 //!
 //! A partial block lies on the heap, in runs. Once all of it is there it gets a memory file
@@ -42,9 +43,11 @@ use crate::store::{
 
 mod budget;
 mod map;
+mod sealed;
 mod sheet;
 
 use budget::{Budget, Reserved};
+pub use sealed::{NotSealed, Sealed};
 use sheet::{Sheet, Sheets};
 
 /// What an entry costs beside its runs: its place on the shelf, ghosts included, and the

@@ -195,6 +195,7 @@ async fn load(
         block_len,
         mount: request.mount,
         hint: WriteHint::Cache,
+        sealed: None,
     };
     // Best effort: whoever waits gets the bytes in any case.
     if let Err(error) = store.write(write).await {

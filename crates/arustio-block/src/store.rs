@@ -19,6 +19,7 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 
 use crate::error::BlockError;
+use crate::memory::Sealed;
 use crate::metrics::TierMetrics;
 
 /// Cached blocks of one node.
@@ -112,6 +113,9 @@ pub struct BlockWrite {
     pub mount: MountId,
     /// What the writer wants.
     pub hint: WriteHint,
+    /// The memory file in which `payload` lies, if it lies in one and is all of it: a store
+    /// may keep the file of a whole block instead of a copy.
+    pub sealed: Option<Sealed>,
 }
 
 impl BlockWrite {
@@ -125,6 +129,7 @@ impl BlockWrite {
             payload,
             mount,
             hint: WriteHint::Cache,
+            sealed: None,
         }
     }
 

@@ -14,6 +14,7 @@ use arustio_ufs::registry::{Environment, UfsRegistry};
 
 use crate::block::buffers::Buffers;
 use crate::block::fill::Filler;
+use crate::block::framed::hand_in;
 use crate::block::hedge::Hedges;
 use crate::block::owner::Owners;
 use crate::block::{BlockClient, FramedBlocks, GrpcBlocks, LocalBlocks};
@@ -266,6 +267,10 @@ fn block_nodes(
     let local = config.local.enabled && config.read.verify != Verify::Always;
     match system.filter(|_| local) {
         Some(system) => {
+            let framed = match hand_in::is_limited() {
+                true => framed,
+                false => framed.handing_in(system.clone(), hand_in::WORTH_IT),
+            };
             let local = LocalBlocks::new(Box::new(framed), system, &config.local);
             Arc::new(local.reading_into(buffers))
         }

@@ -11,6 +11,7 @@
 //! - `request`: from a header to an answer.
 //! - `pass`: who gets descriptors, and what is kept for them.
 //! - `fill`: leases of clients that bring what is missing.
+//! - `running`: reads that a client may give up.
 //!
 //! # Not here yet
 //! Who asks for bytes is not checked, as everywhere in this release. Bytes of the disk tier
@@ -22,6 +23,7 @@ mod connection;
 mod fill;
 mod pass;
 mod request;
+mod running;
 pub(crate) mod socket;
 
 use std::fmt;
@@ -33,6 +35,7 @@ use std::time::Duration;
 
 use arustio_block::{BlockStore, Fills};
 use arustio_client::block::buffers::Buffers;
+use arustio_client::block::framed::catch::{Catching, Caught};
 use arustio_client::block::framed::outbox::WriteHalf;
 use arustio_client::net;
 use arustio_proto::frame::{Header, Operation, Status};
@@ -158,6 +161,7 @@ fn welcome(
                     name: peer.to_string(),
                     is_here: peer.ip().is_loopback(),
                     holds: None,
+                    caught: Caught::default(),
                     traffic: endpoint.metrics.traffic(Way::Tcp),
                 };
                 connection::serve(endpoint, read, write, peer, stop).await;
@@ -165,6 +169,7 @@ fn welcome(
             Stream::Unix(stream) => {
                 let peer = Peer::neighbour(&stream, &endpoint);
                 let (read, write) = stream.into_split();
+                let read = Catching::new(read, peer.caught.clone());
                 let write = WriteHalf::Unix(write);
                 connection::serve(endpoint, read, write, peer, stop).await;
             }
@@ -180,6 +185,8 @@ struct Peer {
     is_here: bool,
     /// What is kept for it; `None` for one that gets no descriptors.
     holds: Option<Arc<Holds>>,
+    /// Descriptors that it sends; over TCP there are none.
+    caught: Caught,
     /// Counts what goes to it and comes from it.
     traffic: Traffic,
 }
@@ -196,6 +203,7 @@ impl Peer {
             name: format!("this host, user {user}"),
             is_here: true,
             holds: may.then(|| Arc::new(Holds::new(config.passes_per_connection))),
+            caught: Caught::default(),
             traffic: endpoint.metrics.traffic(Way::Unix),
         }
     }

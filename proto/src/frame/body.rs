@@ -21,6 +21,11 @@ pub(super) const GRANT: usize = 24;
 pub const LEASES: u32 = 1;
 /// The feature of a node that heeds where a run of blocks begins ([`Extent::first`]).
 pub const RUNS: u32 = 2;
+/// The feature of a node that takes the bytes of writes in memory files; said to those alone
+/// from whom it takes them.
+pub const FILES: u32 = 4;
+/// The feature of a node that heeds a `Cancel`.
+pub const CANCELS: u32 = 8;
 /// Bytes in the answer to a `Pass`.
 pub(super) const PASSED: usize = 4;
 
@@ -52,8 +57,8 @@ impl Versions {
 pub struct Hello {
     /// Versions that it speaks; of an answer, those of the node.
     pub versions: Versions,
-    /// What it knows beside its versions, as bits: [`LEASES`], [`RUNS`]; unknown ones are
-    /// ignored.
+    /// What it knows beside its versions, as bits: [`LEASES`], [`RUNS`], [`FILES`],
+    /// [`CANCELS`]; unknown ones are ignored.
     pub features: u32,
     /// The cluster that it belongs to.
     pub cluster: ClusterId,
@@ -71,7 +76,7 @@ impl Default for Hello {
     fn default() -> Self {
         Self {
             versions: Versions::HERE,
-            features: LEASES | RUNS,
+            features: LEASES | RUNS | CANCELS,
             cluster: ClusterId::default(),
             incarnation: Incarnation::default(),
             node: NodeId::default(),

@@ -43,11 +43,14 @@ pub enum Operation {
     /// Gives back what a `Pass` was answered with; `offset` is the id of that request. The
     /// answer says in `length` how many there were: 1 or 0.
     Release,
+    /// Nobody waits any more for the answer to the `Read` whose id is in `offset`. It is
+    /// not answered itself.
+    Cancel,
 }
 
 impl Operation {
     /// All of them, in the order of their codes.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Hello,
         Self::Read,
         Self::Write,
@@ -57,6 +60,7 @@ impl Operation {
         Self::Pass,
         Self::Ping,
         Self::Release,
+        Self::Cancel,
     ];
 
     /// The number on the wire.
@@ -71,6 +75,7 @@ impl Operation {
             Self::Pass => 7,
             Self::Ping => 8,
             Self::Release => 9,
+            Self::Cancel => 10,
         }
     }
 
@@ -93,6 +98,7 @@ impl Operation {
             Self::Pass => "frame_pass",
             Self::Ping => "frame_ping",
             Self::Release => "frame_release",
+            Self::Cancel => "frame_cancel",
         }
     }
 
@@ -102,7 +108,7 @@ impl Operation {
             Self::Hello => body::MAX_HELLO,
             Self::Write | Self::Fill => MAX_PAYLOAD as usize,
             Self::Stat => MAX_EXTENTS * body::EXTENT,
-            Self::Read | Self::Remove | Self::Pass | Self::Ping | Self::Release => 0,
+            Self::Read | Self::Remove | Self::Pass | Self::Ping | Self::Release | Self::Cancel => 0,
         }
     }
 
@@ -113,7 +119,9 @@ impl Operation {
             Self::Read => MAX_PAYLOAD as usize,
             Self::Stat => MAX_EXTENTS * body::COUNT,
             Self::Pass => body::PASSED,
-            Self::Write | Self::Fill | Self::Remove | Self::Ping | Self::Release => 0,
+            Self::Write | Self::Fill | Self::Remove | Self::Ping | Self::Release | Self::Cancel => {
+                0
+            }
         }
     }
 }
@@ -209,8 +217,10 @@ impl Flags {
     pub const OF_CONTENT: Self = Self(0x0800);
     /// All blocks of the mount.
     pub const OF_MOUNT: Self = Self(0x1000);
+    /// The bytes of this `Write` or `Fill` are in the memory file that comes with it.
+    pub const IN_FILE: Self = Self(0x2000);
 
-    const KNOWN: u16 = 0x1f03;
+    const KNOWN: u16 = 0x3f03;
     const MUST_BE_KNOWN: u16 = 0xff00;
 
     /// From the bits, known or not.
@@ -266,7 +276,7 @@ pub struct Header {
     /// Epoch of the sender's view of the cluster, 0 where it has none; of a `Fill`, the lease.
     pub epoch: u64,
     /// Where in the block the bytes begin; of an answer to `Pass`, where in the file; of a
-    /// `Release`, the id of the `Pass` that is given back.
+    /// `Release`, the id of the `Pass` that is given back; of a `Cancel`, the id of the `Read`.
     pub offset: u64,
     /// How many bytes are asked for, or are in a file; of an answer to `Remove`, how many
     /// blocks went, to `Release`, how many descriptors were given back.
@@ -275,7 +285,8 @@ pub struct Header {
     pub block_length: u32,
     /// Bytes that follow.
     pub payload_length: u32,
-    /// Of the bytes that follow; of a part, from where they arrived.
+    /// Of the bytes that follow, or are in the file that came with them; of a part, from
+    /// where they arrived.
     pub payload_crc32c: u32,
 }
 

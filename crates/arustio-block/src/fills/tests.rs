@@ -51,6 +51,7 @@ fn write(key: BlockKey, range: Range<u64>) -> BlockWrite {
         block_len: LEN,
         mount: MountId::new(1),
         hint: WriteHint::Cache,
+        sealed: None,
     }
 }
 

@@ -61,3 +61,22 @@ impl Drop for Mapping {
         let _ = unsafe { munmap(self.start.as_ptr().cast(), self.length) };
     }
 }
+
+/// A writable mapping, as somebody may have one who means no good.
+#[cfg(test)]
+pub(super) struct Writable {
+    _mapping: Mapping,
+}
+
+#[cfg(test)]
+impl Writable {
+    pub(super) fn of(file: &File, length: u64) -> io::Result<Self> {
+        let length = usize::try_from(length).unwrap();
+        let (protect, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED);
+        // SAFETY: as above; nothing is ever written through it.
+        let start = unsafe { mmap(ptr::null_mut(), length, protect, flags, file, 0) }?;
+        let start = NonNull::new(start.cast()).unwrap();
+        let _mapping = Mapping { start, length };
+        Ok(Self { _mapping })
+    }
+}

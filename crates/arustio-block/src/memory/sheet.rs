@@ -1,8 +1,9 @@
 //! A complete block in a memory file of its own.
 //!
-//! Written once, sealed, and mapped for reading: from then on nobody, this process
+//! Written once, sealed, and mapped for reading (`sealed`): from then on nobody, this process
 //! included, can change or cut it, so its descriptor can be passed on and its bytes can be
-//! lent without a copy. It is never used for another block. What it takes up (whole pages)
+//! lent without a copy. A block that was handed in as such a file keeps that one. It is never
+//! used for another block. What it takes up (whole pages)
 //! counts until the last of its bytes and the last of its borrowers is gone.
 //!
 //! There is a bounded number of them: each costs a descriptor and a mapping. Beyond it, and
@@ -10,17 +11,16 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::io::Errno;
 
 use super::budget::Reserved;
-use super::map::Mapping;
+use super::sealed::{Sealed, pages};
 use crate::chunk::CHUNK;
 use crate::image::{Image, Run};
 
@@ -34,8 +34,7 @@ const NAME: &str = "arustio-block";
 /// A sealed memory file with a whole block.
 #[derive(Debug)]
 pub(super) struct Sheet {
-    file: Arc<File>,
-    mapping: Mapping,
+    sealed: Sealed,
     cost: u64,
     _reserved: Reserved,
     _place: Place,
@@ -44,7 +43,7 @@ pub(super) struct Sheet {
 impl Sheet {
     /// The file, for reading; the block begins at its first byte.
     pub(super) fn file(&self) -> Arc<File> {
-        Arc::clone(&self.file)
+        self.sealed.file()
     }
 
     /// Bytes that it takes up.
@@ -63,7 +62,7 @@ impl Sheet {
                 .flat_map(|run| &run.sums)
                 .copied()
                 .collect(),
-            file: Some(self.file()),
+            file: Some(self.sealed.clone()),
         }
     }
 }
@@ -72,7 +71,7 @@ struct Shared(Arc<Sheet>);
 
 impl AsRef<[u8]> for Shared {
     fn as_ref(&self) -> &[u8] {
-        self.0.mapping.bytes()
+        self.0.sealed.as_ref()
     }
 }
 
@@ -110,21 +109,17 @@ impl Sheets {
         if full || self.off.load(Ordering::Relaxed) || image.block_len < SMALLEST {
             return None;
         }
-        let pages = image
-            .block_len
-            .next_multiple_of(rustix::param::page_size() as u64);
         let sums = 4 * u64::from(image.present_chunks());
-        Some(pages + sums + SHEET_COST)
+        Some(pages(image.block_len) + sums + SHEET_COST)
     }
 
-    /// Copies a complete block into a sheet whose cost is reserved; `None` if the system
-    /// does not give one.
+    /// Copies a complete block into a sheet whose cost is reserved, or takes the file that it
+    /// came in; `None` if the system does not give one.
     pub(super) fn make(&self, image: &Image, reserved: Reserved) -> Option<Arc<Sheet>> {
         let place = self.place()?;
-        match write(image) {
-            Ok((file, mapping)) => Some(Arc::new(Sheet {
-                file: Arc::new(file),
-                mapping,
+        match came_in(image).map_or_else(|| write(image), Ok) {
+            Ok(sealed) => Some(Arc::new(Sheet {
+                sealed,
                 cost: reserved.bytes(),
                 _reserved: reserved,
                 _place: place,
@@ -159,17 +154,21 @@ impl Sheets {
     }
 }
 
-fn write(image: &Image) -> io::Result<(File, Mapping)> {
+/// The file that a whole block was handed in, if it can be counted like one of ours.
+fn came_in(image: &Image) -> Option<Sealed> {
+    let [run] = &image.runs[..] else {
+        return None;
+    };
+    let sealed = run.file.as_ref().filter(|sealed| sealed.is_exact())?;
+    sealed.holds(&run.bytes).then(|| sealed.clone())
+}
+
+fn write(image: &Image) -> io::Result<Sealed> {
     let file = create()?;
     for run in &image.runs {
         file.write_all_at(&run.bytes, u64::from(run.first) * CHUNK)?;
     }
-    let all = SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
-    fcntl_add_seals(&file, all)?;
-    // Another opening of the same file: what is passed on can only read.
-    let file = File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
-    let mapping = Mapping::of_sealed(&file, image.block_len)?;
-    Ok((file, mapping))
+    Sealed::own(&file, image.block_len)
 }
 
 fn create() -> io::Result<File> {

@@ -75,6 +75,7 @@ fn write(key: BlockKey, range: Range<u64>) -> BlockWrite {
         block_len: LEN,
         mount: MOUNT,
         hint: WriteHint::Cache,
+        sealed: None,
     }
 }
 

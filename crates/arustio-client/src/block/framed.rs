@@ -12,13 +12,15 @@
 //! - [`outbox`] and [`inlet`]: the two directions of a stream, shared with the node's side.
 //! - `connection`: one connection, with the requests that wait for answers.
 //! - `catch`: descriptors that come along.
+//! - `hand_in`: blocks that a node on this host gets as files.
 //! - `pool`: the connections of a node, and when not to try.
 //!
 //! A node on this host also passes descriptors, over its UNIX socket; what they are good for
 //! is in [`local`](super::local).
 
-mod catch;
+pub mod catch;
 mod connection;
+pub(crate) mod hand_in;
 pub mod inlet;
 pub mod outbox;
 mod pool;
@@ -45,6 +47,7 @@ use super::{
 };
 use crate::metadata::ClusterIdentity;
 use connection::{Answer, Place, Question};
+use hand_in::Files;
 use pool::{Pool, Way};
 
 /// Nodes whose connections are kept.
@@ -57,6 +60,8 @@ pub struct FramedBlocks {
     grpc: GrpcBlocks,
     cluster: ClusterIdentity,
     buffers: Buffers,
+    /// Nodes on this host are handed files.
+    files: Option<Files>,
     pools: Mutex<HashMap<Place, Arc<Pool>>>,
 }
 
@@ -77,6 +82,7 @@ impl FramedBlocks {
             grpc,
             cluster,
             buffers: Buffers::default(),
+            files: None,
             pools: Mutex::default(),
         }
     }
@@ -350,7 +356,7 @@ impl BlockClient for FramedBlocks {
         let Some(question) = writing(Operation::Write, &write) else {
             return Ok(BlockStored::Rejected("larger than a block".to_owned()));
         };
-        let answer = match self.ask(node, question, deadline).await? {
+        let answer = match self.give(node, &write, question, deadline).await? {
             Asked::Answered(answer) => answer,
             Asked::Elsewhere(left) => return self.grpc.write(node, write, left).await,
             Asked::Unknown => return Err(unknown(node)),
@@ -388,7 +394,7 @@ impl BlockClient for FramedBlocks {
         };
         question.header.epoch = lease;
         question.needs = body::LEASES;
-        let answer = match self.ask(node, question, deadline).await? {
+        let answer = match self.give(node, &write, question, deadline).await? {
             Asked::Answered(answer) => answer,
             Asked::Elsewhere(left) => return self.grpc.fill(node, lease, write, left).await,
             Asked::Unknown => return Ok(filled(BlockStored::Late)),

@@ -5,13 +5,18 @@
 //! comes to a halt. What breaks the protocol is answered where that makes sense, logged
 //! once, and ends the connection; a peer that just goes away is not worth a line.
 
+mod ahead;
+mod bring;
+
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use arustio_block::Holder;
+use ahead::{Ahead, Request};
+use arustio_block::{Ending, Holder};
+use arustio_client::block::framed::catch::Caught;
 use arustio_client::block::framed::inlet::{Inlet, Payload};
 use arustio_client::block::framed::outbox::{Outbox, WriteHalf};
 use arustio_proto::failure::Failure;
@@ -28,7 +33,8 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::fill;
 use super::pass::Holds;
-use super::request::{self, Reply};
+use super::request::{self, Brought, Reply};
+use super::running::{Running, Working};
 use super::{Endpoint, Peer};
 use crate::blocks::{self, Budget};
 use crate::metrics::{Opened, Traffic};
@@ -73,6 +79,7 @@ pub(super) async fn serve<R: AsyncRead + Unpin + Send>(
     let (sending, stall) = (Arc::clone(&outbox), endpoint.config.stall_timeout);
     let _sender = AbortOnDropHandle::new(tokio::spawn(async move { sending.run(stall).await }));
     let holder = endpoint.holders.fetch_add(1, Ordering::Relaxed) + 1;
+    let running = Running::new(Arc::clone(&outbox));
     let mut connection = Connection {
         permits: Arc::new(Semaphore::new(endpoint.config.concurrency_per_connection)),
         share: Budget::new(endpoint.config.window),
@@ -80,6 +87,9 @@ pub(super) async fn serve<R: AsyncRead + Unpin + Send>(
         endpoint,
         outbox,
         work: JoinSet::new(),
+        running,
+        ahead: Ahead::default(),
+        caught: peer.caught,
         holds: peer.holds,
         waits: Arc::new(Semaphore::new(WAITS)),
         gone: CancellationToken::new(),
@@ -103,6 +113,12 @@ struct Connection<R> {
     outbox: Arc<Outbox>,
     /// Requests that are worked on beside the reading.
     work: JoinSet<()>,
+    /// Which of them are reads, so that the peer can give them up.
+    running: Arc<Running>,
+    /// Requests that were read before their turn.
+    ahead: Ahead,
+    /// Descriptors that came with requests.
+    caught: Caught,
     permits: Arc<Semaphore>,
     /// Bytes of reads from disk that are worked on or wait to be sent.
     share: Budget,
@@ -135,11 +151,11 @@ impl<R: AsyncRead + Unpin + Send> Connection<R> {
                 next = self.next() => next?,
                 () = stop.cancelled() => return Ok(()),
             };
-            let Some(header) = next else {
+            let Some(request) = next else {
                 return Ok(());
             };
             tokio::select! {
-                taken = self.request(header) => taken?,
+                taken = self.request(request) => taken?,
                 () = stop.cancelled() => return Ok(()),
             }
         }
@@ -172,29 +188,29 @@ impl<R: AsyncRead + Unpin + Send> Connection<R> {
     }
 
     /// The next request, once there is room for its answer; `None` when the peer is done.
-    async fn next(&mut self) -> Result<Option<Header>, Trouble> {
+    async fn next(&mut self) -> Result<Option<Request>, Trouble> {
         let window = self.endpoint.config.window.get();
         let window = usize::try_from(window).unwrap_or(usize::MAX);
-        self.outbox.room(window).await;
+        let outbox = Arc::clone(&self.outbox);
+        self.meanwhile(outbox.room(window)).await;
         if self.outbox.is_closed() {
             return Err(Trouble::Gone(io::ErrorKind::BrokenPipe.into()));
         }
-        let Some(bytes) = self.header().await else {
-            return Ok(None);
-        };
-        let Some(bytes) = bytes? else {
-            return Ok(None);
-        };
-        match Header::decode(&bytes) {
-            Ok(header) if header.is_answer() => Err(Trouble::Disorder("a peer sent an answer")),
-            Ok(header) => Ok(Some(header)),
-            Err(error) => {
-                if let Some((header, words)) = error.answer() {
-                    self.say(&header, words.into())?;
-                }
-                Err(error.into())
+        let next = loop {
+            if let Some(next) = self.ahead.next() {
+                break next;
             }
+            match self.header().await {
+                Some(bytes) => self.heard(bytes),
+                None => return Ok(None),
+            }
+        };
+        if let Err(Trouble::Protocol(error)) = &next
+            && let Some((header, words)) = error.answer()
+        {
+            self.say(&header, words.into())?;
         }
+        next
     }
 
     /// What comes next; `None` from a peer that is silent for too long. One that has
@@ -217,8 +233,10 @@ impl<R: AsyncRead + Unpin + Send> Connection<R> {
     async fn greeting(&mut self) -> Result<bool, Trouble> {
         match self.next().await? {
             None => Ok(false),
-            Some(header) if header.operation == Operation::Hello => self.hello(&header).await,
-            Some(header) => {
+            Some(Request { header, .. }) if header.operation == Operation::Hello => {
+                self.hello(&header).await
+            }
+            Some(Request { header, .. }) => {
                 self.refuse(&header, ErrorKind::InvalidArgument, "say hello first")?;
                 Err(Trouble::Disorder("a peer did not say hello first"))
             }
@@ -238,8 +256,13 @@ impl<R: AsyncRead + Unpin + Send> Connection<R> {
             self.refuse(header, ErrorKind::Conflict, words)?;
             return Ok(false);
         }
+        let known = Hello::default().features;
         // A peer that speaks none of our versions sees that here, and goes.
         let ours = Hello {
+            features: match self.takes_files() {
+                true => known | body::FILES,
+                false => known,
+            },
             cluster,
             incarnation,
             node: self.endpoint.identity.node.lock().unwrap_or_default(),
@@ -252,13 +275,17 @@ impl<R: AsyncRead + Unpin + Send> Connection<R> {
         Ok(true)
     }
 
-    async fn request(&mut self, header: Header) -> Result<(), Trouble> {
+    async fn request(&mut self, request: Request) -> Result<(), Trouble> {
+        let header = request.header;
         if header.flags.strange() != Flags::NONE {
             let words = format!(
                 "the flags {:#06x} are not known here",
                 header.flags.strange().bits()
             );
             return self.unsupported(&header, &words).await;
+        }
+        if header.flags.has(Flags::IN_FILE) {
+            return self.bring(request).await;
         }
         match header.operation {
             Operation::Read if fill::is_want(&header) => self.want(header),
@@ -296,6 +323,8 @@ impl<R: AsyncRead + Unpin + Send> Connection<R> {
                 reply.send(&self.outbox, &self.traffic).map_err(gone)
             }
             Operation::Fill => self.fill(header).await,
+            // It was heard before its turn.
+            Operation::Cancel => Ok(()),
         }
     }
 
@@ -306,12 +335,14 @@ impl<R: AsyncRead + Unpin + Send> Connection<R> {
             metrics.request(name, reply.failed(), began.elapsed());
             return reply.send(&self.outbox, &self.traffic).map_err(gone);
         }
+        let working = self.running.enter(header.request);
         // One peer's share of the bytes that may be read from disk and not be sent yet.
-        let held = self.share.wait(request::most(&header)).await;
+        let share = self.share.clone();
+        let held = self.meanwhile(share.wait(request::most(&header))).await;
         let held = held.into_iter().collect();
         let endpoint = Arc::clone(&self.endpoint);
         let work = async move { request::read(&endpoint, &header, held).await };
-        self.beside(header, work).await
+        self.work_on(header, Some(working), work).await
     }
 
     /// A reader that may have to wait takes none of the places of those who do not.
@@ -320,18 +351,22 @@ impl<R: AsyncRead + Unpin + Send> Connection<R> {
             return self.say(&request::busy(&header, request::AGAIN), Bytes::new());
         };
         self.asked = true;
-        let (endpoint, outbox) = (Arc::clone(&self.endpoint), Arc::clone(&self.outbox));
+        let endpoint = Arc::clone(&self.endpoint);
         let (share, gone, holder) = (self.share.clone(), self.gone.clone(), self.holder);
         let traffic = self.traffic.clone();
+        let working = self.running.enter(header.request);
         self.work.spawn(async move {
             let work = fill::want(&endpoint, &share, &header, holder);
-            let Some(result) = gone.run_until_cancelled(work).await else {
+            let work = working.until_given_up(gone.run_until_cancelled(work));
+            let Some(Some(result)) = work.await else {
                 return;
             };
-            let reply = result.unwrap_or_else(|failure| Reply::refused(&header, &failure));
+            let refused = |failure| (Reply::refused(&header, &failure), Vec::new());
+            let (reply, leases) = result.unwrap_or_else(refused);
             endpoint.metrics.ended("frame_want", reply.failed());
-            // A peer that is gone needs no answer.
-            let _ = reply.send(&outbox, &traffic);
+            for lease in working.answer(reply, leases, &traffic) {
+                endpoint.fills.end(lease, Ending::GaveUp);
+            }
             drop(place);
         });
         Ok(())
@@ -348,7 +383,7 @@ impl<R: AsyncRead + Unpin + Send> Connection<R> {
         };
         let endpoint = Arc::clone(&self.endpoint);
         let work = async move {
-            let reply = fill::fill(&endpoint, &header, payload.bytes).await;
+            let reply = fill::fill(&endpoint, &header, Brought::from(payload)).await;
             drop::<OwnedSemaphorePermit>(held);
             reply
         };
@@ -372,7 +407,7 @@ impl<R: AsyncRead + Unpin + Send> Connection<R> {
         };
         let endpoint = Arc::clone(&self.endpoint);
         let work = async move {
-            let reply = request::write(&endpoint, &header, payload.bytes).await;
+            let reply = request::write(&endpoint, &header, Brought::from(payload)).await;
             drop::<OwnedSemaphorePermit>(held);
             reply
         };
@@ -405,8 +440,19 @@ impl<R: AsyncRead + Unpin + Send> Connection<R> {
         header: Header,
         work: impl Future<Output = Result<Reply, Failure>> + Send + 'static,
     ) -> Result<(), Trouble> {
+        self.work_on(header, None, work).await
+    }
+
+    /// The same for what may be given up.
+    async fn work_on(
+        &mut self,
+        header: Header,
+        working: Option<Working>,
+        work: impl Future<Output = Result<Reply, Failure>> + Send + 'static,
+    ) -> Result<(), Trouble> {
         let began = Instant::now();
-        let Ok(permit) = Arc::clone(&self.permits).acquire_owned().await else {
+        let permits = Arc::clone(&self.permits);
+        let Ok(permit) = self.meanwhile(permits.acquire_owned()).await else {
             return Err(Trouble::Disorder("the connection is closing"));
         };
         let outbox = Arc::clone(&self.outbox);
@@ -414,12 +460,26 @@ impl<R: AsyncRead + Unpin + Send> Connection<R> {
         self.work.spawn(async move {
             let within = request::patience(&header);
             let late = |_| Err(Failure::new(ErrorKind::Timeout, "it took too long"));
-            let result = timeout(within, work).await.unwrap_or_else(late);
+            let work = timeout(within, work);
+            let result = match &working {
+                Some(working) => working.until_given_up(work).await,
+                None => Some(work.await),
+            };
+            let Some(result) = result else {
+                return;
+            };
+            let result = result.unwrap_or_else(late);
             let reply = result.unwrap_or_else(|failure| Reply::refused(&header, &failure));
             let name = header.operation.name();
             metrics.request(name, reply.failed(), began.elapsed());
-            // A peer that is gone needs no answer.
-            let _ = reply.send(&outbox, &traffic);
+            match working {
+                // It grants nothing, so that nothing comes back.
+                Some(working) => drop(working.answer(reply, Vec::new(), &traffic)),
+                None => {
+                    // A peer that is gone needs no answer.
+                    let _ = reply.send(&outbox, &traffic);
+                }
+            }
             drop(permit);
         });
         Ok(())

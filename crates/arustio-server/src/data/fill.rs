@@ -14,17 +14,17 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use super::Endpoint;
-use super::request::{AGAIN, Reply, busy, key, patience};
+use super::request::{AGAIN, Brought, Reply, busy, key, patience};
 use crate::blocks::{self, Budget, MOST_WAIT};
 
-/// The answer to a reader who would bring what is missing. Where others bring it, it is
-/// waited for: safe to drop.
+/// The answer to a reader who would bring what is missing, and the leases in it. Where
+/// others bring it, it is waited for: safe to drop.
 pub(super) async fn want(
     endpoint: &Endpoint,
     share: &Budget,
     header: &Header,
     holder: Holder,
-) -> Result<Reply, Failure> {
+) -> Result<(Reply, Vec<LeaseId>), Failure> {
     let until = Instant::now() + patience(header).min(MOST_WAIT);
     let key = key(header)?;
     let want = FillWant {
@@ -35,7 +35,9 @@ pub(super) async fn want(
     };
     let budgets = [share, &endpoint.sending];
     let (offer, held) = blocks::wanted(&endpoint.fills, &budgets, &want, until).await?;
-    Ok(offered(header, offer, held).at_epoch(endpoint.identity.epoch()))
+    let leases = offer.grants.iter().map(|grant| grant.lease).collect();
+    let reply = offered(header, offer, held).at_epoch(endpoint.identity.epoch());
+    Ok((reply, leases))
 }
 
 /// One frame for each part, and one for what else there is to say.
@@ -70,16 +72,17 @@ fn offered(header: &Header, offer: FillOffer, held: Vec<OwnedSemaphorePermit>) -
 pub(super) async fn fill(
     endpoint: &Endpoint,
     header: &Header,
-    payload: Bytes,
+    brought: Brought,
 ) -> Result<Reply, Failure> {
     let write = BlockWrite {
         key: key(header)?,
         offset: header.offset,
-        payload,
+        payload: brought.bytes,
         checksum: Checksum(header.payload_crc32c),
         block_len: header.block_length.into(),
         mount: header.mount,
         hint: WriteHint::Cache,
+        sealed: brought.sealed,
     };
     let awaited = endpoint.fills.is_awaited(&write.key);
     let outcome = endpoint.fills.fill(LeaseId(header.epoch), write).await;

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arustio_block::{BlockWrite, Borrowed, Parts, Selector, WriteHint, WriteOutcome};
+use arustio_block::{BlockWrite, Borrowed, Parts, Sealed, Selector, WriteHint, WriteOutcome};
 use arustio_client::block::framed::inlet::Payload;
 use arustio_client::block::framed::outbox::{Broken, Outbox, Piece};
 use arustio_proto::failure::Failure;
@@ -24,6 +24,30 @@ const MOST_PATIENCE: Duration = Duration::from_secs(60);
 
 /// When to come back, in milliseconds, for whom there is no descriptor or no place now.
 pub(super) const AGAIN: u32 = 1000;
+
+/// The bytes of a write, and the file that they came in, if they came in one.
+pub(super) struct Brought {
+    pub(super) bytes: Bytes,
+    pub(super) sealed: Option<Sealed>,
+}
+
+impl Brought {
+    pub(super) fn in_file(sealed: Sealed) -> Self {
+        Self {
+            bytes: sealed.bytes(),
+            sealed: Some(sealed),
+        }
+    }
+}
+
+impl From<Payload> for Brought {
+    fn from(payload: Payload) -> Self {
+        Self {
+            bytes: payload.bytes,
+            sealed: None,
+        }
+    }
+}
 
 /// The frames that answer a request.
 #[derive(Debug)]
@@ -269,14 +293,14 @@ pub(super) fn check_write(header: &Header) -> Result<(), Failure> {
 pub(super) async fn write(
     endpoint: &Endpoint,
     header: &Header,
-    payload: Bytes,
+    brought: Brought,
 ) -> Result<Reply, Failure> {
     let durable = header.flags.has(Flags::DURABLE);
     let key = key(header)?;
     let write = BlockWrite {
         key,
         offset: header.offset,
-        payload,
+        payload: brought.bytes,
         checksum: Checksum(header.payload_crc32c),
         block_len: header.block_length.into(),
         mount: header.mount,
@@ -284,6 +308,7 @@ pub(super) async fn write(
             true => WriteHint::Durable,
             false => WriteHint::Cache,
         },
+        sealed: brought.sealed,
     };
     let outcome = endpoint.store.write(write).await;
     Ok(match outcome.map_err(|error| Failure::of(&error))? {

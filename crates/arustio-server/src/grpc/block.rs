@@ -266,6 +266,7 @@ impl Blocks {
             block_len: header.block_length,
             mount: MountId::new(header.mount),
             hint,
+            sealed: None,
         };
         match header.lease {
             Some(lease) => self.fill(LeaseId(lease), write).await,

@@ -2,7 +2,7 @@
 //!
 //! Bytes are those of payloads: headers and what TLS or HTTP adds are not counted. A block
 //! whose descriptor is passed counts whole when it is passed, since nothing tells what its
-//! client reads of it. Counters of a way are looked up once for each connection, so that an
+//! client reads of it; so does one that a client hands in. Counters of a way are looked up once for each connection, so that an
 //! answer costs an addition.
 
 use std::fmt;
@@ -38,7 +38,7 @@ impl Way {
     }
 }
 
-/// Blocks that are read by their descriptors.
+/// Blocks that are read, or brought, by their descriptors.
 const PASSED: &str = "passed";
 
 /// What frames are answered with, as labels.
@@ -98,7 +98,7 @@ impl BlockTraffic {
         let traffic = Self::default();
         registry.register(
             "arustio_server_block_bytes",
-            "Bytes of blocks by way and direction; passed are those of blocks lent by descriptor",
+            "Bytes of blocks by way and direction; passed are those of blocks lent or brought by descriptor",
             traffic.bytes.clone(),
         );
         registry.register(
@@ -135,6 +135,7 @@ impl BlockTraffic {
             taken: self.count(wire, "in"),
             given: self.count(wire, "out"),
             passed: self.count(PASSED, "out"),
+            handed_in: self.count(PASSED, "in"),
             answers: frames.then(|| ANSWERS.map(answer)),
             open: frames.then(open),
         }))
@@ -145,6 +146,7 @@ struct Counted {
     taken: Counter,
     given: Counter,
     passed: Counter,
+    handed_in: Counter,
     answers: Option<[Counter; 9]>,
     open: Option<Gauge>,
 }
@@ -168,6 +170,11 @@ impl Traffic {
     /// Bytes of a block go.
     pub(crate) fn given(&self, bytes: u64) {
         self.0.given.inc_by(bytes);
+    }
+
+    /// Bytes of a block come in a file.
+    pub(crate) fn handed_in(&self, bytes: u64) {
+        self.0.handed_in.inc_by(bytes);
     }
 
     /// A frame is sent.

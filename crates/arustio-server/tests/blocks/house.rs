@@ -83,12 +83,13 @@ impl House {
     }
 }
 
-/// Both wires, and none, by name.
-pub(crate) fn clients() -> [(&'static str, Box<dyn BlockClient>); 3] {
+/// Both wires, none, and none in both directions, by name.
+pub(crate) fn clients() -> [(&'static str, Box<dyn BlockClient>); 4] {
     [
         ("grpc", Box::new(GrpcBlocks::new(2))),
         ("framed", Box::new(framed())),
         ("local", Box::new(local())),
+        ("files", Box::new(in_files())),
     ]
 }
 
@@ -96,11 +97,20 @@ pub(crate) fn framed() -> FramedBlocks {
     FramedBlocks::new(ClusterIdentity::default(), GrpcBlocks::new(1))
 }
 
+/// A system without a name has an empty one: only the tests of this crate compare it.
+fn system() -> String {
+    running_system().unwrap_or_default()
+}
+
 /// Takes descriptors where it can.
 pub(crate) fn local() -> LocalBlocks {
-    // A system without a name: only the tests of this crate compare it.
-    let system = running_system().unwrap_or_default();
-    LocalBlocks::new(Box::new(framed()), system, &LocalConfig::default())
+    LocalBlocks::new(Box::new(framed()), system(), &LocalConfig::default())
+}
+
+/// Hands in files, too, whatever their size.
+fn in_files() -> LocalBlocks {
+    let framed = framed().handing_in(system(), 1);
+    LocalBlocks::new(Box::new(framed), system(), &LocalConfig::default())
 }
 
 pub(crate) fn key(content: u128, index: u64) -> BlockKey {

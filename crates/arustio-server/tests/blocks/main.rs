@@ -3,8 +3,10 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+mod bring;
 mod conformance;
 mod disks;
+mod give_up;
 mod hostile;
 mod house;
 mod leases;

@@ -3,7 +3,8 @@
 //! The kernel hands over a descriptor with the first byte of what it was sent with, so by
 //! the time a header is read its descriptor is in the queue; the order of descriptors is
 //! that of the frames which carry one. A peer that sends more than it was asked for is
-//! not read from any more.
+//! not read from any more. Used by both sides: a node passes blocks, a client hands in what
+//! it brings.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSliceMut};
@@ -25,12 +26,17 @@ const MOST: usize = 256;
 
 /// Descriptors that came and were not taken yet, in order. Clones share them.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Caught(Arc<Mutex<VecDeque<OwnedFd>>>);
+pub struct Caught(Arc<Mutex<VecDeque<OwnedFd>>>);
 
 impl Caught {
     /// The next one.
-    pub(super) fn take(&self) -> Option<OwnedFd> {
+    pub fn take(&self) -> Option<OwnedFd> {
         self.0.lock().pop_front()
+    }
+
+    /// Whether all were taken.
+    pub fn is_empty(&self) -> bool {
+        self.0.lock().is_empty()
     }
 
     fn add(&self, fds: impl Iterator<Item = OwnedFd>) -> io::Result<()> {
@@ -47,13 +53,14 @@ impl Caught {
 
 /// Bytes, while descriptors go to a queue.
 #[derive(Debug)]
-pub(super) struct Catching {
+pub struct Catching {
     half: OwnedReadHalf,
     caught: Caught,
 }
 
 impl Catching {
-    pub(super) fn new(half: OwnedReadHalf, caught: Caught) -> Self {
+    /// Nothing was read yet; what comes along goes to `caught`.
+    pub fn new(half: OwnedReadHalf, caught: Caught) -> Self {
         Self { half, caught }
     }
 

@@ -2,8 +2,8 @@
 //!
 //! A request is entered under its id before it is sent. One task reads: it looks up the
 //! id, compares what is announced with what was asked for, and only then makes room for
-//! it. A caller that is dropped takes its entry away; an answer that comes later is read
-//! past. Anything that no node of ours would send ends the connection, and everybody who
+//! it. A caller that is dropped takes its entry away, and a node that knows how is told that
+//! nobody waits for the read any more; what comes all the same is read past. Anything that no node of ours would send ends the connection, and everybody who
 //! waits on it is told. A descriptor that came is given back when it is dropped, whether
 //! somebody waited for it or not.
 
@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use arustio_proto::frame::body::{Hello, Versions};
+use arustio_proto::frame::body::{self, Hello, Versions};
 use arustio_proto::frame::{Flags, Header, Operation, Status};
 use arustio_types::NodeId;
 use bytes::Bytes;
@@ -62,6 +62,8 @@ impl fmt::Display for Place {
 pub(super) struct Question {
     pub(super) header: Header,
     pub(super) payload: Vec<Bytes>,
+    /// A file instead of a payload, which goes over a UNIX socket alone.
+    pub(super) file: Option<Arc<File>>,
     /// Of a read: which bytes may be answered.
     pub(super) wanted: Range<u64>,
     /// Who takes the parts of a read as they come.
@@ -77,6 +79,7 @@ impl Question {
         Self {
             header,
             payload: Vec::new(),
+            file: None,
             wanted: 0..0,
             sink: None,
             lane: None,
@@ -121,7 +124,7 @@ impl Drop for Hold {
     fn drop(&mut self) {
         // A node that was lost has let go by itself.
         if let Some(shared) = self.shared.upgrade() {
-            shared.release(self.request);
+            shared.say(Operation::Release, self.request);
         }
     }
 }
@@ -276,7 +279,7 @@ impl Connection {
         shared.outbox.room(WINDOW).await;
         let id = shared.next.fetch_add(1, Ordering::Relaxed);
         let (entry, answered) = Entry::new(question);
-        let _ticket = shared.enter(id, entry)?;
+        let mut ticket = shared.enter(id, entry)?;
         let left = until.saturating_duration_since(Instant::now());
         let millis = match question.header.millis {
             0 => u32::try_from(left.as_millis()).unwrap_or(u32::MAX).max(1),
@@ -288,12 +291,17 @@ impl Connection {
             millis,
             ..question.header
         };
-        let sent = shared
-            .outbox
-            .send(&header, question.payload.iter().cloned(), Vec::new());
+        let sent = match question.file.clone() {
+            Some(file) => shared.outbox.pass(&header, Bytes::new().into(), file),
+            None => {
+                let payload = question.payload.iter().cloned();
+                shared.outbox.send(&header, payload, Vec::new())
+            }
+        };
         if sent.is_err() {
             shared.end("the connection is closed");
         }
+        ticket.cancels = header.operation == Operation::Read && self.knows(body::CANCELS);
         answered.await.map_err(|_| shared.why())
     }
 
@@ -311,11 +319,16 @@ impl Connection {
 struct Ticket<'a> {
     shared: &'a Shared,
     id: u64,
+    /// The node is told when it is dropped before the answer is there.
+    cancels: bool,
 }
 
 impl Drop for Ticket<'_> {
     fn drop(&mut self) {
-        self.shared.waiting.lock().entries.remove(&self.id);
+        let unanswered = self.shared.waiting.lock().entries.remove(&self.id);
+        if self.cancels && unanswered.is_some() {
+            self.shared.say(Operation::Cancel, self.id);
+        }
     }
 }
 
@@ -406,7 +419,11 @@ impl Shared {
             return Err(why.clone());
         }
         waiting.entries.insert(id, entry);
-        Ok(Ticket { shared: self, id })
+        Ok(Ticket {
+            shared: self,
+            id,
+            cancels: false,
+        })
     }
 
     fn why(&self) -> String {
@@ -429,12 +446,13 @@ impl Shared {
         self.outbox.close();
     }
 
-    /// Tells the node that a descriptor is not needed any more. Nobody waits for the answer.
-    fn release(&self, request: u64) {
+    /// Tells the node that what it was asked is not needed any more: a descriptor, or the
+    /// bytes of a read. Nobody waits for an answer.
+    fn say(&self, operation: Operation, asked: u64) {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let header = Header {
-            offset: request,
-            ..Header::request(Operation::Release, id)
+            offset: asked,
+            ..Header::request(operation, id)
         };
         if self.outbox.send(&header, [], Vec::new()).is_err() {
             self.end("the connection is closed");

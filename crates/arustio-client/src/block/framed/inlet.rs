@@ -22,6 +22,9 @@ const PIECE: usize = 256 << 10;
 pub struct Inlet<R> {
     reader: BufReader<R>,
     buffers: Buffers,
+    /// A header, as far as it came.
+    begun: [u8; HEADER],
+    filled: usize,
 }
 
 /// A payload as it came.
@@ -39,25 +42,31 @@ impl<R: AsyncRead + Unpin> Inlet<R> {
         Self {
             reader: BufReader::with_capacity(BUFFER, reader),
             buffers,
+            begun: [0; HEADER],
+            filled: 0,
         }
     }
 
     /// The next header, not decoded; `None` when the peer has closed between two frames.
-    /// Not to be called again after it was dropped half way.
+    /// Safe to drop: the next call goes on where it stopped.
     ///
     /// # Errors
     /// `UnexpectedEof` inside a header, and whatever the system says.
     pub async fn header(&mut self) -> io::Result<Option<[u8; HEADER]>> {
-        let mut bytes = [0; HEADER];
-        let mut filled = 0;
-        while filled < HEADER {
-            match self.reader.read(&mut bytes[filled..]).await? {
-                0 if filled == 0 => return Ok(None),
+        while self.filled < HEADER {
+            match self.reader.read(&mut self.begun[self.filled..]).await? {
+                0 if self.filled == 0 => return Ok(None),
                 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                read => filled += read,
+                read => self.filled += read,
             }
         }
-        Ok(Some(bytes))
+        self.filled = 0;
+        Ok(Some(self.begun))
+    }
+
+    /// Whether everything that came so far was read.
+    pub fn is_drained(&self) -> bool {
+        self.reader.buffer().is_empty() && self.filled == 0
     }
 
     /// The payload of a header whose length the caller accepts. `moved` is called for each
@@ -140,5 +149,35 @@ impl<R: AsyncRead + Unpin> Inlet<R> {
     /// Whether the other side closed the connection.
     pub(crate) async fn is_left(&mut self) -> bool {
         !matches!(self.header().await, Ok(Some(_)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use arustio_proto::frame::Operation;
+    use tokio::io::AsyncWriteExt as _;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_header_that_comes_in_pieces_survives_impatience() {
+        let (mut theirs, ours) = tokio::io::duplex(1 << 10);
+        let mut inlet = Inlet::new(ours, Buffers::default());
+        let header = Header::request(Operation::Ping, 9).encode();
+        for piece in header.chunks(10) {
+            assert!(inlet.is_drained() || inlet.filled > 0);
+            theirs.write_all(piece).await.unwrap();
+            if inlet.filled + piece.len() < HEADER {
+                let moment = Duration::from_millis(1);
+                let early = tokio::time::timeout(moment, inlet.header()).await;
+                assert!(early.is_err());
+            }
+        }
+        assert_eq!(inlet.header().await.unwrap(), Some(header));
+        assert!(inlet.is_drained());
+        drop(theirs);
+        assert_eq!(inlet.header().await.unwrap(), None);
     }
 }

@@ -5,7 +5,8 @@
 //! caller that is dropped leaves no half frame behind, and a small answer costs no switch
 //! of tasks. Bytes are never copied on the way, and those that also lie in a memory file are
 //! not even read: the system sends its pages (`sendfile`). A frame may carry a descriptor,
-//! with its first byte. One short lock, held while a frame is handed to the system, never
+//! with its first byte. What nobody waits for any more is not sent, as far as its frames
+//! have not begun. One short lock, held while a frame is handed to the system, never
 //! across an await.
 
 use std::collections::VecDeque;
@@ -16,7 +17,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arustio_proto::frame::Header;
+use arustio_proto::frame::{Header, Operation};
 use bytes::{Buf as _, Bytes};
 use parking_lot::Mutex;
 use rustix::io::Errno;
@@ -160,8 +161,12 @@ struct Frame {
     pieces: VecDeque<Piece>,
     /// Goes with the first byte, and is gone then.
     file: Option<Arc<File>>,
+    /// The read that it answers, if it answers one.
+    read: Option<u64>,
+    /// Some of it was sent.
+    begun: bool,
     /// Given back when the frame is gone.
-    _held: Vec<OwnedSemaphorePermit>,
+    held: Vec<OwnedSemaphorePermit>,
 }
 
 /// The connection takes nothing any more.
@@ -236,6 +241,8 @@ impl Outbox {
         held: Vec<OwnedSemaphorePermit>,
         file: Option<Arc<File>>,
     ) -> Result<(), Broken> {
+        let is_read = header.is_answer() && header.operation == Operation::Read;
+        let read = is_read.then_some(header.request);
         let header = Piece::from(Bytes::copy_from_slice(&header.encode()));
         let payload = payload.into_iter().filter(|piece| !piece.bytes.is_empty());
         let pieces: VecDeque<Piece> = std::iter::once(header).chain(payload).collect();
@@ -248,7 +255,9 @@ impl Outbox {
         queue.frames.push_back(Frame {
             pieces,
             file,
-            _held: held,
+            read,
+            begun: false,
+            held,
         });
         if idle {
             queue.push_out(&self.half);
@@ -259,6 +268,16 @@ impl Outbox {
         match queue.broken {
             true => Err(Broken),
             false => Ok(()),
+        }
+    }
+
+    /// Drops the frames that answer this read, but for one that has begun to be sent.
+    pub fn give_up(&self, request: u64) {
+        let gone = self.queue.lock().take_out(request);
+        if !gone.is_empty() {
+            // Freed after the lock.
+            drop(gone);
+            self.shrank.notify_waiters();
         }
     }
 
@@ -392,6 +411,7 @@ impl Queue {
     fn advance(&mut self, mut written: usize) {
         self.bytes -= written;
         while let Some(frame) = self.frames.front_mut() {
+            frame.begun |= written > 0;
             while let Some(piece) = frame.pieces.front_mut() {
                 let gone = written.min(piece.bytes.len());
                 piece.advance(gone);
@@ -403,6 +423,26 @@ impl Queue {
             }
             self.frames.pop_front();
         }
+    }
+
+    /// Takes out what answers a read and has not begun to be sent. What they held stays with
+    /// the frame that has begun, until that is sent.
+    fn take_out(&mut self, request: u64) -> Vec<Frame> {
+        let answers = |frame: &Frame| frame.read == Some(request);
+        if !self.frames.iter().any(answers) {
+            return Vec::new();
+        }
+        let frames = std::mem::take(&mut self.frames).into_iter();
+        let (mut gone, kept): (Vec<_>, Vec<_>) =
+            frames.partition(|frame| answers(frame) && !frame.begun);
+        self.frames = kept.into();
+        if let Some(begun) = self.frames.front_mut().filter(|frame| answers(frame)) {
+            let held = gone.iter_mut().flat_map(|frame| frame.held.drain(..));
+            begun.held.extend(held);
+        }
+        let pieces = gone.iter().flat_map(|frame| &frame.pieces);
+        self.bytes -= pieces.map(|piece| piece.bytes.len()).sum::<usize>();
+        gone
     }
 
     fn fail(&mut self) {
@@ -423,7 +463,7 @@ fn cannot(error: &io::Error) -> bool {
 mod tests {
     use std::sync::Arc;
 
-    use arustio_proto::frame::{HEADER, Operation};
+    use arustio_proto::frame::{HEADER, Operation, Status};
     use rustix::fs::{MemfdFlags, memfd_create};
     use std::io::Write as _;
     use tokio::io::{AsyncRead, AsyncReadExt as _};
@@ -563,5 +603,43 @@ mod tests {
         tokio::join!(outbox.run(stall), outbox.room(1));
         assert!(outbox.is_closed());
         assert_eq!(outbox.waiting(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_is_given_up_is_not_sent_but_for_a_frame_that_has_begun() {
+        const LARGE: usize = 1 << 20;
+        let (outbox, mut theirs) = pair();
+        outbox.half.writable().await.unwrap();
+        let budget = Arc::new(Semaphore::new(6));
+        let answer = |request| Header::answer(Operation::Read, request, Status::Ok);
+        for frame in 0..6 {
+            let permit = Arc::clone(&budget).try_acquire_owned().unwrap();
+            let payload = Bytes::from(vec![frame; LARGE]);
+            let header = answer(u64::from(frame) / 3);
+            outbox.send(&header, [payload], vec![permit]).unwrap();
+        }
+        let ping = Header::answer(Operation::Ping, 0, Status::Ok);
+        outbox.send(&ping, [], Vec::new()).unwrap();
+        let waiting = outbox.waiting();
+        outbox.give_up(7);
+        assert_eq!(outbox.waiting(), waiting, "nobody asked for that");
+        outbox.give_up(0);
+        assert_eq!(outbox.waiting(), waiting - 2 * (HEADER + LARGE));
+        assert_eq!(budget.available_permits(), 0, "the first is not sent yet");
+        let hear = async {
+            for (frame, request) in [(0, 0), (3, 1), (4, 1), (5, 1)] {
+                let mut bytes = vec![0; HEADER + LARGE];
+                theirs.read_exact(&mut bytes).await.unwrap();
+                let header = Header::decode(bytes.first_chunk().unwrap()).unwrap();
+                assert_eq!(header.request, request);
+                assert!(bytes[HEADER..].iter().all(|byte| *byte == frame));
+            }
+            let mut last = [0; HEADER];
+            theirs.read_exact(&mut last).await.unwrap();
+            assert_eq!(Header::decode(&last), Ok(ping));
+            outbox.close();
+        };
+        tokio::join!(hear, outbox.run(LONG));
+        assert_eq!(budget.available_permits(), 6);
     }
 }

@@ -227,6 +227,9 @@ async fn an_answer_that_nobody_waits_for_any_more_is_read_past() {
         let large = vec![7; 1 << 20];
         peer.part(&late, 0, &large, true).await;
         peer.part(&late, 1 << 20, b"end", false).await;
+        // It is told, which comes too late.
+        let cancel = peer.inlet.asked().await;
+        assert_eq!(cancel.operation, Operation::Cancel);
         let asked = peer.inlet.asked().await;
         peer.part(&asked, 0, b"fine", false).await;
         peer
@@ -269,6 +272,8 @@ async fn a_node_that_says_nothing_costs_the_deadline_and_its_connection() {
     let served = async {
         let mut silent = Peer::accept(&listener).await;
         silent.inlet.asked().await;
+        let cancel = silent.inlet.asked().await;
+        assert_eq!(cancel.operation, Operation::Cancel);
         let left = silent.inlet.is_left().await;
         let mut peer = Peer::accept(&listener).await;
         let asked = peer.inlet.asked().await;
@@ -526,4 +531,80 @@ async fn a_node_that_counts_from_the_first_block_on_is_not_believed_about_others
     let extents = [run(0, 3), run(5, 2)];
     let (counts, _peer) = tokio::join!(client.cached(&node, &extents, PATIENT), served);
     assert_eq!(counts.unwrap(), [7, 0]);
+}
+
+/// Asks, and gives up once the node has heard it.
+async fn given_up<T>(asking: impl Future<Output = T>, heard: tokio::sync::oneshot::Receiver<()>) {
+    tokio::select! {
+        _ = asking => panic!("it was answered"),
+        heard = heard => heard.unwrap(),
+    }
+}
+
+#[tokio::test]
+async fn a_node_is_told_what_nobody_waits_for_any_more() {
+    let (listener, node) = listen().await;
+    let client = client();
+    let (told_read, read_heard) = tokio::sync::oneshot::channel();
+    let (told_want, want_heard) = tokio::sync::oneshot::channel();
+    let served = async {
+        let mut peer = Peer::accept(&listener).await;
+        for told in [told_read, told_want] {
+            let asked = peer.inlet.asked().await;
+            told.send(()).unwrap();
+            let cancel = peer.inlet.asked().await;
+            assert_eq!(cancel.operation, Operation::Cancel);
+            assert_eq!(cancel.offset, asked.request);
+            // What was under way is read past, whether it is whole or not.
+            peer.part(&asked, 0, b"late", true).await;
+        }
+        // One that is answered, or late, says so at most once.
+        let asked = peer.inlet.asked().await;
+        peer.part(&asked, 0, b"fine", false).await;
+        let late = peer.inlet.asked().await;
+        assert_eq!(late.operation, Operation::Read);
+        let cancel = peer.inlet.asked().await;
+        assert_eq!(
+            (cancel.operation, cancel.offset),
+            (Operation::Cancel, late.request)
+        );
+        peer
+    };
+    let asked = async {
+        given_up(client.read(&node, read(0..8), PATIENT), read_heard).await;
+        given_up(client.want(&node, want(0..8), PATIENT), want_heard).await;
+        let fine = client.read(&node, read(0..4), PATIENT).await.unwrap();
+        assert_eq!(shown(&fine), [(0, &b"fine"[..])]);
+        let short = Duration::from_millis(20);
+        let late = client.read(&node, read(0..4), short).await;
+        assert!(matches!(late, Err(BlockError::Timeout { .. })));
+    };
+    let (_peer, ()) = tokio::join!(served, asked);
+}
+
+#[tokio::test]
+async fn an_older_node_is_not_told_that_nobody_waits() {
+    let (listener, node) = listen().await;
+    let client = client();
+    let (told, heard) = tokio::sync::oneshot::channel();
+    let served = async {
+        let mut peer = Peer::new(listener.accept().await.unwrap().0);
+        peer.greet(Hello {
+            features: body::LEASES | body::RUNS,
+            ..Hello::default()
+        })
+        .await;
+        peer.inlet.asked().await;
+        told.send(()).unwrap();
+        let next = peer.inlet.asked().await;
+        assert_eq!(next.operation, Operation::Read);
+        peer.part(&next, 0, b"fine", false).await;
+        peer
+    };
+    let asked = async {
+        given_up(client.read(&node, read(0..8), PATIENT), heard).await;
+        let fine = client.read(&node, read(0..4), PATIENT).await.unwrap();
+        assert_eq!(shown(&fine), [(0, &b"fine"[..])]);
+    };
+    let (_peer, ()) = tokio::join!(served, asked);
 }
