@@ -4,9 +4,13 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod conformance;
+mod crowd;
+mod daemon;
+mod damage;
 mod disks;
 mod hostile;
 mod house;
 mod leases;
+mod nonsense;
 mod pass;
 mod versions;
