@@ -40,6 +40,12 @@ enum Damage {
 }
 
 impl Damage {
+    /// Bits of the body that turn under a server which wrote the file itself: whoever has a
+    /// descriptor of it does not see that (ADR 0010), whoever reads through a socket does.
+    fn is_in_place(self) -> bool {
+        matches!(self, Self::Body | Self::Garbage)
+    }
+
     fn of(self, file: &Path, other: &Path) {
         let open = || File::options().read(true).write(true).open(file).unwrap();
         let flip = |at| {
@@ -55,8 +61,9 @@ impl Damage {
             Self::Header => flip(17),
             Self::Renamed => fs::rename(other, file).unwrap(),
             Self::Garbage => {
-                let garbage = bytes_of(&key(77, 7), length as usize);
-                open().write_all_at(&garbage, 0).unwrap();
+                // Still one of ours, by its first bytes.
+                let garbage = bytes_of(&key(77, 7), length as usize - 16);
+                open().write_all_at(&garbage, 16).unwrap();
             }
         }
     }
@@ -157,12 +164,14 @@ async fn r4_a_file_that_is_damaged_while_the_server_runs_is_dropped_and_counted(
     let house = House::with(on_disk).await;
     for (at, damage) in (0..).zip(DAMAGES) {
         for (wire, (name, client)) in (0..).zip(clients()) {
+            if name == "local" && damage.is_in_place() {
+                continue;
+            }
             let (hurt, other) = (key(1 + at, wire), key(100 + at, wire));
             let files = (file_of(&house, hurt).await, file_of(&house, other).await);
             let before = corruptions(&house).await;
             damage.of(&files.0, &files.1);
             let hears = format!("{damage:?} over {name}");
-            eprintln!("{hears}");
             assert_eq!(there(&*client, &house, hurt).await, 0, "{hears}");
             assert!(corruptions(&house).await > before, "{hears}");
             assert!(!files.0.exists(), "{hears}: the file is gone");
@@ -182,7 +191,8 @@ async fn r4_a_file_that_is_damaged_while_the_server_runs_is_dropped_and_counted(
 async fn r4_a_file_that_is_damaged_between_runs_is_dropped_and_counted() {
     let mut house = House::with(on_disk).await;
     let mut hurt = Vec::new();
-    for (at, damage) in (0..).zip(DAMAGES) {
+    // Each damage for each wire.
+    for (at, damage) in (0..).zip(DAMAGES.iter().flat_map(|damage| [*damage; 3])) {
         let keys = (key(1, at), key(2, at));
         let files = (file_of(&house, keys.0).await, file_of(&house, keys.1).await);
         hurt.push((damage, keys, files));
@@ -193,14 +203,15 @@ async fn r4_a_file_that_is_damaged_between_runs_is_dropped_and_counted() {
     }
     house = again(house.folder).await;
     // Whatever comes first: a reader, or the look at all files.
-    for (damage, keys, files) in &hurt {
-        let client = framed();
-        assert_eq!(there(&client, &house, keys.0).await, 0, "{damage:?}");
+    let clients = clients();
+    for ((damage, keys, files), (_, client)) in hurt.iter().zip(clients.iter().cycle()) {
+        let client = &**client;
+        assert_eq!(there(client, &house, keys.0).await, 0, "{damage:?}");
         let expected = if files.1.exists() { LENGTH } else { 0 };
-        let rest = there(&client, &house, keys.1).await;
+        let rest = there(client, &house, keys.1).await;
         assert_eq!(rest, expected, "{damage:?}");
         store(&house, keys.0).await;
-        assert_eq!(there(&client, &house, keys.0).await, LENGTH, "{damage:?}");
+        assert_eq!(there(client, &house, keys.0).await, LENGTH, "{damage:?}");
     }
     assert!(
         corruptions(&house).await >= 4,
