@@ -48,7 +48,9 @@
 //! [`Status::Miss`] where the lease was lost. Without one it is about the lease itself, and
 //! its own status says what: [`Status::Ok`] renews it, [`Status::Miss`] gives it up,
 //! [`Status::Stale`] and [`Status::Rejected`] end it since the version is gone or must not
-//! be cached. The answer is [`Status::Ok`], or [`Status::Miss`] if it was lost before.
+//! be cached. The answer is [`Status::Ok`], or [`Status::Miss`] if it was lost before. The
+//! answer to bytes says with [`Flags::AWAITED`] that others wait for more of the block: their
+//! holder may take the time to bring it instead of dropping what it has no room for.
 
 pub mod body;
 mod header;

@@ -302,6 +302,12 @@ impl Fills {
         self.table.lock().ring(key);
     }
 
+    /// Whether somebody waits for something of a block: then its holder may take the time to
+    /// bring it.
+    pub fn is_awaited(&self, key: &BlockKey) -> bool {
+        self.table.lock().is_awaited(key)
+    }
+
     /// What was counted.
     pub fn metrics(&self) -> FillMetrics {
         self.table.lock().metrics()

@@ -8,6 +8,7 @@
 //! bytes and their node say to one another.
 
 pub mod buffers;
+pub(crate) mod crowd;
 pub mod epoch;
 pub(crate) mod fill;
 pub mod framed;
@@ -127,8 +128,12 @@ pub trait BlockClient: Send + Sync + fmt::Debug {
         _lease: u64,
         request: BlockWrite,
         deadline: Duration,
-    ) -> Result<BlockStored, BlockError> {
-        self.write(node, request, deadline).await
+    ) -> Result<BlockFilled, BlockError> {
+        let stored = self.write(node, request, deadline).await?;
+        Ok(BlockFilled {
+            stored,
+            awaited: false,
+        })
     }
 
     /// Renews or ends a lease. False: it was lost before.
@@ -278,6 +283,15 @@ pub enum BlockStored {
     Rejected(String),
     /// They came under a lease that was lost, and were not kept.
     Late,
+}
+
+/// What a node did with bytes under a lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BlockFilled {
+    /// With the bytes.
+    pub stored: BlockStored,
+    /// Others wait for more of the block.
+    pub awaited: bool,
 }
 
 /// Which blocks to forget.

@@ -197,6 +197,8 @@ impl Flags {
     pub const NONE: Self = Self(0);
     /// The reader would bring what is missing; may be ignored.
     pub const WANT_FILL: Self = Self(0x0001);
+    /// Of an answer to a `Fill`: others wait for more of the block; may be ignored.
+    pub const AWAITED: Self = Self(0x0002);
     /// This frame answers.
     pub const ANSWER: Self = Self(0x0100);
     /// Another frame of the same answer follows.
@@ -208,7 +210,7 @@ impl Flags {
     /// All blocks of the mount.
     pub const OF_MOUNT: Self = Self(0x1000);
 
-    const KNOWN: u16 = 0x1f01;
+    const KNOWN: u16 = 0x1f03;
     const MUST_BE_KNOWN: u16 = 0xff00;
 
     /// From the bits, known or not.

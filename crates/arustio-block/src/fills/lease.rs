@@ -325,6 +325,11 @@ impl LeaseTable {
         self.drop_if_idle(key);
     }
 
+    /// Whether somebody waits for something of a block.
+    pub fn is_awaited(&self, key: &BlockKey) -> bool {
+        self.blocks.get(key).is_some_and(|block| block.waiters > 0)
+    }
+
     /// Leases, marks and waiters that there are.
     pub fn load(&self) -> (usize, usize, usize) {
         (self.leases.len(), self.marks.len(), self.waiters)

@@ -4,8 +4,9 @@
 //! and counted. A reader is as fast as it would be without a cache (R4), a writer's
 //! object is in the store whatever becomes of its blocks.
 //!
-//! A reader that has a lease sends its bytes the same way. Others wait for them: what
-//! cannot be sent ends the lease, so that they wait no longer.
+//! A reader that has a lease sends its bytes the same way. Others may wait for them
+//! ([`Crowd`]): then it waits for room itself, and what cannot be sent even so ends the
+//! lease, so that they wait no longer.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,8 +17,9 @@ use arustio_types::{Checksum, ContentId, NodeId};
 use bytes::Bytes;
 use futures::future::join_all;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
+use super::crowd::Crowd;
 use super::owner::Owners;
 use super::{BlockClient, BlockError, BlockSelector, BlockStored, BlockWrite, LeaseWord};
 use crate::config::ReadConfig;
@@ -111,22 +113,41 @@ impl Filler {
         Some(answered)
     }
 
-    /// Sends bytes under a lease. False: they were dropped, and the lease is over, since
-    /// nobody will bring them.
-    pub(crate) fn fill(&self, lease: &Arc<Lease>, write: BlockWrite) -> bool {
+    /// Sends bytes under a lease, which lasts so long without any, when there is room for them. False: they were dropped, and
+    /// the lease is over, since nobody will bring them.
+    pub(crate) async fn fill(
+        &self,
+        lease: &Arc<Lease>,
+        lasts: Duration,
+        write: BlockWrite,
+        crowd: &Arc<Crowd>,
+    ) -> bool {
         if !lease.stands() {
             return false;
         }
-        let Some(permit) = self.room(&write) else {
+        let patience = crowd.patience(lasts);
+        let Some(permit) = self.room_within(patience, &write).await else {
             self.say(lease, LeaseWord::GiveUp);
             return false;
         };
-        let (filler, lease) = (self.clone(), Arc::clone(lease));
+        let (filler, lease, crowd) = (self.clone(), Arc::clone(lease), Arc::clone(crowd));
         self.tasks.lingering(async move {
-            filler.bring(&lease, write).await;
+            filler.bring(&lease, write, &crowd).await;
             drop(permit);
         });
         true
+    }
+
+    async fn room_within(
+        &self,
+        patience: Duration,
+        write: &BlockWrite,
+    ) -> Option<OwnedSemaphorePermit> {
+        if let Some(room) = self.room(write) {
+            return Some(room);
+        }
+        let room = Arc::clone(&self.kib).acquire_many_owned(kib(write)?);
+        timeout(patience, room).await.ok()?.ok()
     }
 
     /// Says something about a lease in the background; if it ends it, at most once.
@@ -148,11 +169,14 @@ impl Filler {
         });
     }
 
-    async fn bring(&self, lease: &Arc<Lease>, write: BlockWrite) {
+    async fn bring(&self, lease: &Arc<Lease>, write: BlockWrite, crowd: &Crowd) {
         let node = &lease.node;
         let copy = (self.replicas > 1).then(|| write.clone());
         let filled = self.blocks.fill(node, lease.id, write, FILL_DEADLINE).await;
-        self.brought(lease, filled);
+        if let Ok(filled) = &filled {
+            crowd.heard(filled.awaited);
+        }
+        self.brought(lease, filled.map(|filled| filled.stored));
         if let Some(copy) = copy {
             self.give_all(copy, Some(node.id)).await;
         }
@@ -169,7 +193,7 @@ impl Filler {
 
     /// Room for bytes on their way.
     fn room(&self, write: &BlockWrite) -> Option<OwnedSemaphorePermit> {
-        let kib = u32::try_from(write.len().div_ceil(1 << 10)).ok()?;
+        let kib = kib(write)?;
         Arc::clone(&self.kib).try_acquire_many_owned(kib).ok()
     }
 
@@ -230,6 +254,10 @@ impl Filler {
             }
         }
     }
+}
+
+fn kib(write: &BlockWrite) -> Option<u32> {
+    u32::try_from(write.len().div_ceil(1 << 10)).ok()
 }
 
 /// The checksum of pieces, in order.

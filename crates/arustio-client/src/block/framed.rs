@@ -39,8 +39,9 @@ use tokio::time::Instant;
 
 use super::buffers::Buffers;
 use super::{
-    Alone, BlockClient, BlockError, BlockExtent, BlockLease, BlockLoan, BlockOffer, BlockPart,
-    BlockRead, BlockSelector, BlockStored, BlockWant, BlockWrite, GrpcBlocks, LeaseWord, PartSink,
+    Alone, BlockClient, BlockError, BlockExtent, BlockFilled, BlockLease, BlockLoan, BlockOffer,
+    BlockPart, BlockRead, BlockSelector, BlockStored, BlockWant, BlockWrite, GrpcBlocks, LeaseWord,
+    PartSink,
 };
 use crate::metadata::ClusterIdentity;
 use connection::{Answer, Place, Question};
@@ -229,6 +230,14 @@ fn stored(node: &NodeInfo, answer: &Answer) -> Result<BlockStored, BlockError> {
     }
 }
 
+/// Nobody is known to wait for more.
+fn filled(stored: BlockStored) -> BlockFilled {
+    BlockFilled {
+        stored,
+        awaited: false,
+    }
+}
+
 /// A want as a question; `None` if it is about no block that there can be.
 fn wanting(wanted: &BlockWant) -> Option<Question> {
     let mut header = Header::request(Operation::Read, 0).of(&wanted.key);
@@ -372,18 +381,22 @@ impl BlockClient for FramedBlocks {
         lease: u64,
         write: BlockWrite,
         deadline: Duration,
-    ) -> Result<BlockStored, BlockError> {
+    ) -> Result<BlockFilled, BlockError> {
         let Some(mut question) = writing(Operation::Fill, &write) else {
-            return Ok(BlockStored::Rejected("larger than a block".to_owned()));
+            let stored = BlockStored::Rejected("larger than a block".to_owned());
+            return Ok(filled(stored));
         };
         question.header.epoch = lease;
         question.needs = body::LEASES;
         let answer = match self.ask(node, question, deadline).await? {
             Asked::Answered(answer) => answer,
             Asked::Elsewhere(left) => return self.grpc.fill(node, lease, write, left).await,
-            Asked::Unknown => return Ok(BlockStored::Late),
+            Asked::Unknown => return Ok(filled(BlockStored::Late)),
         };
-        stored(node, &answer)
+        Ok(BlockFilled {
+            stored: stored(node, &answer)?,
+            awaited: answer.header.flags.has(Flags::AWAITED),
+        })
     }
 
     async fn lease(

@@ -38,7 +38,7 @@ use tokio::time::Instant;
 
 use super::buffers::{Buffer, Buffers};
 use super::{
-    BlockClient, BlockError, BlockExtent, BlockLoan, BlockOffer, BlockPart, BlockRead,
+    BlockClient, BlockError, BlockExtent, BlockFilled, BlockLoan, BlockOffer, BlockPart, BlockRead,
     BlockSelector, BlockStored, BlockWant, BlockWrite, LeaseWord, PartSink, hand_over,
 };
 use crate::config::LocalConfig;
@@ -327,13 +327,13 @@ impl BlockClient for LocalBlocks {
         lease: u64,
         write: BlockWrite,
         deadline: Duration,
-    ) -> Result<BlockStored, BlockError> {
+    ) -> Result<BlockFilled, BlockError> {
         let key = write.key;
-        let stored = self.inner.fill(node, lease, write, deadline).await?;
-        if stored == BlockStored::Stored {
+        let filled = self.inner.fill(node, lease, write, deadline).await?;
+        if filled.stored == BlockStored::Stored {
             self.shelf.lock().may_be_there(key);
         }
-        Ok(stored)
+        Ok(filled)
     }
 
     async fn lease(

@@ -24,8 +24,8 @@ use crate::net;
 
 use super::epoch::Epoch;
 use super::{
-    Alone, BlockClient, BlockError, BlockExtent, BlockLease, BlockOffer, BlockPart, BlockRead,
-    BlockSelector, BlockStored, BlockWant, BlockWrite, LeaseWord,
+    Alone, BlockClient, BlockError, BlockExtent, BlockFilled, BlockLease, BlockOffer, BlockPart,
+    BlockRead, BlockSelector, BlockStored, BlockWant, BlockWrite, LeaseWord,
 };
 
 /// Largest message: a run of bytes is much smaller.
@@ -323,7 +323,7 @@ impl GrpcBlocks {
         write: BlockWrite,
         lease: Option<u64>,
         deadline: Duration,
-    ) -> Result<BlockStored, BlockError> {
+    ) -> Result<BlockFilled, BlockError> {
         let mut channel = self.channel(&node.address)?;
         let messages = futures::stream::iter(messages(write, lease, self.caller()));
         within(node, deadline, async move {
@@ -331,7 +331,8 @@ impl GrpcBlocks {
             let response = response
                 .map_err(|status| failed(node, &status))?
                 .into_inner();
-            Ok(match response.outcome() {
+            let awaited = response.awaited;
+            let stored = match response.outcome() {
                 wire::WriteOutcome::Stored => BlockStored::Stored,
                 wire::WriteOutcome::AlreadyPresent => BlockStored::AlreadyPresent,
                 wire::WriteOutcome::Rejected => BlockStored::Rejected(response.reason),
@@ -339,7 +340,8 @@ impl GrpcBlocks {
                 wire::WriteOutcome::Unspecified => {
                     return Err(refused(node, "its answer cannot be read"));
                 }
-            })
+            };
+            Ok(BlockFilled { stored, awaited })
         })
         .await
     }
@@ -371,7 +373,8 @@ impl BlockClient for GrpcBlocks {
         write: BlockWrite,
         deadline: Duration,
     ) -> Result<BlockStored, BlockError> {
-        self.put(node, write, None, deadline).await
+        let filled = self.put(node, write, None, deadline).await;
+        filled.map(|filled| filled.stored)
     }
 
     async fn want(
@@ -408,7 +411,7 @@ impl BlockClient for GrpcBlocks {
         lease: u64,
         write: BlockWrite,
         deadline: Duration,
-    ) -> Result<BlockStored, BlockError> {
+    ) -> Result<BlockFilled, BlockError> {
         self.put(node, write, Some(lease), deadline).await
     }
 

@@ -78,7 +78,8 @@ enum Ready {
 /// Bytes that this reader gets from the store. The channel holds at most those of its range.
 struct Run {
     pieces: mpsc::UnboundedReceiver<Result<Piece>>,
-    _task: AbortOnDropHandle<()>,
+    /// Nobody but this reader needs what it does.
+    _task: Option<AbortOnDropHandle<()>>,
 }
 
 /// A lease, and which bytes of the content it is on. Unless all of them were sent it is
@@ -257,26 +258,28 @@ impl Cold {
             return;
         };
         let start = first.range.start;
+        let (sender, pieces) = mpsc::unbounded_channel();
         let fetcher = self.fetcher.clone();
-        self.start(start, move |sender| bring(fetcher, run, sender));
+        // It may have to go on when this reader has all of its bytes: others wait for them.
+        let tasks = &self.fetcher.client.tasks;
+        tasks.lingering(bring(fetcher, run, sender));
+        let run = Run {
+            pieces,
+            _task: None,
+        };
+        self.ready.insert(start, Ready::Run(run));
     }
 
     /// Reads a range from the store, without a lease.
     fn alone(&mut self, gap: Range<u64>) {
-        let fetcher = self.fetcher.clone();
-        self.start(gap.start, move |sender| read_alone(fetcher, gap, sender));
-    }
-
-    fn start<W>(&mut self, at: u64, work: impl FnOnce(mpsc::UnboundedSender<Result<Piece>>) -> W)
-    where
-        W: Future<Output = ()> + Send + 'static,
-    {
         let (sender, pieces) = mpsc::unbounded_channel();
+        let start = gap.start;
+        let task = tokio::spawn(read_alone(self.fetcher.clone(), gap, sender));
         let run = Run {
             pieces,
-            _task: AbortOnDropHandle::new(tokio::spawn(work(sender))),
+            _task: Some(AbortOnDropHandle::new(task)),
         };
-        self.ready.insert(at, Ready::Run(run));
+        self.ready.insert(start, Ready::Run(run));
     }
 }
 
@@ -402,21 +405,30 @@ impl Errand {
         if !source.cacheable {
             self.end(LeaseWord::Uncacheable);
         }
-        while let Some(piece) = source.next(&self.fetcher).await? {
+        while !source.is_done() {
+            let next = tokio::select! {
+                biased;
+                next = source.next(&self.fetcher) => next?,
+                // A reader that leaves early brings nothing any more.
+                () = sender.closed() => return Ok(()),
+            };
+            let Some(piece) = next else {
+                break;
+            };
             let cuts = cutter.push(piece.bytes.clone());
-            // Whoever took the bytes may be gone; then this ends soon.
+            // The reader may have left in this moment.
             let _ = sender.send(Ok(piece));
             for cut in cuts {
-                self.send(cut);
+                self.send(cut).await;
             }
             self.renew();
         }
-        self.send(cutter.finish());
+        self.send(cutter.finish()).await;
         Ok(())
     }
 
     /// Sends bytes to the node whose lease they are under.
-    fn send(&mut self, cut: Cut) {
+    async fn send(&mut self, cut: Cut) {
         let Some(held) = self.held.front_mut() else {
             return;
         };
@@ -424,7 +436,9 @@ impl Errand {
             return;
         };
         let end = write.key.start() + write.offset + write.len();
-        let taken = held.filler.fill(&held.lease, write);
+        let crowd = &self.fetcher.pin.crowd;
+        let taken = held.filler.fill(&held.lease, held.lasts, write, crowd);
+        let taken = taken.await;
         self.fetcher.offered(taken);
         if end >= held.range.end {
             held.sent = true;

@@ -39,10 +39,16 @@ impl Fetcher {
         slow: NodeId,
         request: &BlockRead,
     ) -> Option<Vec<BlockPart>> {
+        let alone = self.client.config.read.replicas <= 1;
+        if let Some(stream) = self.stream.as_ref().filter(|_| alone) {
+            // Blocks of a stream come one after the other: one whose turn has not come is not
+            // late, and a store that is asked for it as well is asked in vain.
+            stream.silent(STORE_FLOOR).await;
+        }
         Counters::add(&self.counters.hedges, 1);
-        let parts = match self.client.config.read.replicas {
-            0 | 1 => Vec::new(),
-            _ => self.elsewhere(view, Some(slow), request).await,
+        let parts = match alone {
+            true => Vec::new(),
+            false => self.elsewhere(view, Some(slow), request).await,
         };
         match parts.is_empty() {
             true => self.ask_store(request).await,

@@ -17,8 +17,9 @@ use bytes::{Buf as _, Bytes};
 use futures::future::join_all;
 use futures::stream::{BoxStream, try_unfold};
 use futures::{Stream, StreamExt as _};
+use parking_lot::Mutex;
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 use super::pin::{Counters, Pin};
 use crate::block::fill::checksum;
@@ -60,8 +61,41 @@ pub(crate) struct Fetcher {
     pub(crate) client: Arc<Client>,
     pub(crate) pin: Arc<Pin>,
     pub(crate) counters: Arc<Counters>,
-    /// Of a stream, whose first bytes are used first.
-    pub(crate) lane: Option<u32>,
+    /// Of a stream.
+    pub(crate) stream: Option<StreamMark>,
+}
+
+/// What the ranges of one stream share.
+#[derive(Debug, Clone)]
+pub(crate) struct StreamMark {
+    /// Its first bytes are used first.
+    pub(crate) lane: u32,
+    /// When something last came for it from a node.
+    heard: Arc<Mutex<Instant>>,
+}
+
+impl StreamMark {
+    pub(crate) fn new(lane: u32) -> Self {
+        Self {
+            lane,
+            heard: Arc::new(Mutex::new(Instant::now())),
+        }
+    }
+
+    fn came(&self) {
+        *self.heard.lock() = Instant::now();
+    }
+
+    /// Waits until nothing has come for so long. Safe to drop.
+    pub(super) async fn silent(&self, long: Duration) {
+        loop {
+            let until = *self.heard.lock() + long;
+            if Instant::now() >= until {
+                return;
+            }
+            sleep_until(until).await;
+        }
+    }
 }
 
 /// What a node gave of a block.
@@ -132,7 +166,11 @@ impl Fetcher {
         let blocks = slices(self.pin.block_size, range.clone(), self.pin.length());
         let reads = blocks.map(|slice| {
             let (key, pieces) = (self.key(slice.index), pieces.clone());
+            let mark = self.stream.clone();
             let sink: PartSink = Arc::new(move |part| {
+                if let Some(mark) = &mark {
+                    mark.came();
+                }
                 // Whoever takes them may be gone.
                 let _ = pieces.send(Piece {
                     at: key.start() + part.offset,
@@ -162,7 +200,7 @@ impl Fetcher {
             key,
             range,
             epoch: view.epoch,
-            lane: self.lane,
+            lane: self.stream.as_ref().map(|mark| mark.lane),
         };
         let Some(node) = owners.choose(&view, &key, Instant::now()) else {
             return Box::pin(self.elsewhere(&view, None, &request)).await;
@@ -366,6 +404,11 @@ pub(super) struct Source {
 }
 
 impl Source {
+    /// Whether all of the range has come.
+    pub(super) fn is_done(&self) -> bool {
+        self.at == self.range.end
+    }
+
     /// The next bytes; `None` when all of the range has come.
     pub(super) async fn next(&mut self, fetcher: &Fetcher) -> Result<Option<Piece>> {
         let Some(bytes) = self.body.next().await else {
@@ -432,5 +475,28 @@ impl Cutter {
         };
         self.begun = self.at;
         cut
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_is_silent_once_nothing_came_for_a_while() {
+        const LONG: Duration = Duration::from_millis(100);
+        let mark = StreamMark::new(0);
+        let began = Instant::now();
+        let other = mark.clone();
+        let hearing = async {
+            for _ in 0..3 {
+                tokio::time::sleep(Duration::from_millis(60)).await;
+                other.came();
+            }
+        };
+        tokio::join!(mark.silent(LONG), hearing);
+        assert_eq!(began.elapsed(), Duration::from_millis(280));
+        mark.silent(LONG).await;
+        assert_eq!(began.elapsed(), Duration::from_millis(280));
     }
 }

@@ -203,7 +203,7 @@ impl Job {
             pin: Arc::new(Pin::new(&self.client, status).await?),
             client: Arc::clone(&self.client),
             counters: Arc::clone(counters),
-            lane: None,
+            stream: None,
         };
         fetcher.check_mount().await?;
         let loader = Loader { job: self, fetcher };

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arustio_types::meta::FileStatus;
 use arustio_types::{BlockSize, ContentId, ErrorKind, Source};
 
+use crate::block::crowd::Crowd;
 use crate::client::Client;
 use crate::error::{FsError, Result};
 use crate::fs::ReadStats;
@@ -19,6 +20,8 @@ pub(crate) struct Pin {
     pub(crate) content: ContentId,
     pub(crate) source: Source,
     pub(crate) block_size: BlockSize,
+    /// Those who wait for what is brought of it.
+    pub(crate) crowd: Arc<Crowd>,
 }
 
 impl Pin {
@@ -40,6 +43,7 @@ impl Pin {
             content,
             source,
             block_size: status.block_size,
+            crowd: Arc::default(),
             status: Arc::new(status),
         })
     }

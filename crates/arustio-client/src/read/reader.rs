@@ -71,7 +71,7 @@ impl Handle {
             client: Arc::clone(&self.client),
             pin: Arc::clone(&self.pin.lock()),
             counters: Arc::clone(&self.counters),
-            lane: None,
+            stream: None,
         }
     }
 

@@ -15,7 +15,7 @@ use futures::stream::BoxStream;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::fetch::{Fetcher, Piece};
+use super::fetch::{Fetcher, Piece, StreamMark};
 use super::plan::{self, Window};
 use super::reader::Handle;
 use crate::error::Result;
@@ -29,7 +29,7 @@ struct Segment {
 
 struct Flow {
     handle: Arc<Handle>,
-    lane: u32,
+    mark: StreamMark,
     wanted: Range<u64>,
     fetcher: Fetcher,
     waiting: VecDeque<Range<u64>>,
@@ -40,15 +40,15 @@ struct Flow {
 
 /// The bytes of a range, in order.
 pub(crate) fn stream(handle: Arc<Handle>, wanted: Range<u64>) -> BoxStream<'static, Result<Bytes>> {
-    let lane = handle.client.next_lane();
-    let fetcher = in_lane(&handle, lane);
+    let mark = StreamMark::new(handle.client.next_lane());
+    let fetcher = marked(&handle, &mark);
     let flow = Flow {
         window: Window::new(handle.client.config.read.parallel),
         waiting: cut(&fetcher, &wanted),
         active: VecDeque::new(),
         fetcher,
         handle,
-        lane,
+        mark,
         wanted,
         ended: false,
     };
@@ -59,9 +59,9 @@ pub(crate) fn stream(handle: Arc<Handle>, wanted: Range<u64>) -> BoxStream<'stat
     .boxed()
 }
 
-fn in_lane(handle: &Handle, lane: u32) -> Fetcher {
+fn marked(handle: &Handle, mark: &StreamMark) -> Fetcher {
     Fetcher {
-        lane: Some(lane),
+        stream: Some(mark.clone()),
         ..handle.fetcher()
     }
 }
@@ -106,7 +106,7 @@ impl Flow {
     /// The handle is pinned to another version now, and nothing was handed out yet.
     fn restart(&mut self) {
         self.active.clear();
-        self.fetcher = in_lane(&self.handle, self.lane);
+        self.fetcher = marked(&self.handle, &self.mark);
         self.waiting = cut(&self.fetcher, &self.wanted);
     }
 

@@ -81,15 +81,17 @@ pub(super) async fn fill(
         mount: header.mount,
         hint: WriteHint::Cache,
     };
+    let awaited = endpoint.fills.is_awaited(&write.key);
     let outcome = endpoint.fills.fill(LeaseId(header.epoch), write).await;
-    Ok(match outcome.map_err(|error| Failure::of(&error))? {
+    let reply = match outcome.map_err(|error| Failure::of(&error))? {
         FillOutcome::Stored => Reply::status(header, Status::Ok),
         FillOutcome::AlreadyPresent | FillOutcome::Late { agrees: true } => {
             Reply::status(header, Status::AlreadyPresent)
         }
         FillOutcome::Late { agrees: false } => Reply::status(header, Status::Miss),
         FillOutcome::Rejected(why) => Reply::words(header, Status::Rejected, blocks::reason(why)),
-    })
+    };
+    Ok(reply.awaited(awaited))
 }
 
 /// The answer to a word about a lease.

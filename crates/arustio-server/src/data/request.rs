@@ -114,6 +114,14 @@ impl Reply {
         self
     }
 
+    /// Tells a peer that brings bytes that others wait for more of them.
+    pub(super) fn awaited(mut self, awaited: bool) -> Self {
+        if let Some((header, _)) = self.frames.first_mut().filter(|_| awaited) {
+            header.flags = header.flags.with(Flags::AWAITED);
+        }
+        self
+    }
+
     /// Tells the peer of the newest view that this node heard of.
     pub(super) fn at_epoch(mut self, epoch: u64) -> Self {
         for (header, _) in &mut self.frames {

@@ -290,13 +290,18 @@ impl Blocks {
         lease: LeaseId,
         write: BlockWrite,
     ) -> Result<wire::WriteResponse, Failure> {
-        Ok(match self.fills.fill(lease, write).await.map_err(failed)? {
+        let awaited = self.fills.is_awaited(&write.key);
+        let response = match self.fills.fill(lease, write).await.map_err(failed)? {
             FillOutcome::Stored => said(wire::WriteOutcome::Stored),
             FillOutcome::AlreadyPresent | FillOutcome::Late { agrees: true } => {
                 said(wire::WriteOutcome::AlreadyPresent)
             }
             FillOutcome::Late { agrees: false } => said(wire::WriteOutcome::Late),
             FillOutcome::Rejected(why) => rejected(why),
+        };
+        Ok(wire::WriteResponse {
+            awaited,
+            ..response
         })
     }
 }
@@ -417,6 +422,7 @@ fn response(outcome: wire::WriteOutcome, reason: String) -> wire::WriteResponse 
     wire::WriteResponse {
         outcome: outcome.into(),
         reason,
+        awaited: false,
     }
 }
 

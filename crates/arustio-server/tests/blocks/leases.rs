@@ -60,7 +60,7 @@ impl Bench<'_> {
     ) -> BlockStored {
         let write = write(key, LENGTH, range);
         let stored = self.client.fill(&self.node, lease.lease, write, PATIENT);
-        stored.await.unwrap()
+        stored.await.unwrap().stored
     }
 
     async fn say(&self, lease: &BlockLease, word: LeaseWord) -> bool {
@@ -92,6 +92,7 @@ async fn r5_both_wires_give_one_lease_and_feed_those_who_wait() {
             node: house.node(),
         };
         others_are_fed_as_bytes_arrive(&bench).await;
+        holders_hear_that_others_wait(&bench).await;
         the_rest_is_granted_at_once(&bench).await;
         nobody_waits_longer_than_it_wants(&bench).await;
         words_about_a_lease_are_told_to_others(&bench).await;
@@ -129,6 +130,26 @@ async fn others_are_fed_as_bytes_arrive(bench: &Bench<'_>) {
         BlockStored::AlreadyPresent
     );
     assert!(!bench.say(&lease, LeaseWord::Renew).await, "it is over");
+}
+
+async fn holders_hear_that_others_wait(bench: &Bench<'_>) {
+    let key = key(7, 0);
+    let lease = bench.lease(key).await;
+    let first = || {
+        let write = write(key, LENGTH, 0..CHUNK);
+        bench.client.fill(&bench.node, lease.lease, write, PATIENT)
+    };
+    assert!(!first().await.unwrap().awaited);
+    let last = LENGTH - CHUNK..LENGTH;
+    let filling = async {
+        // The same bytes again, until somebody waits for others.
+        while !first().await.unwrap().awaited {}
+        bench.fill(&lease, key, 0..LENGTH).await
+    };
+    let waiting = bench.want(key, last.clone(), LONG);
+    let (offer, stored) = tokio::join!(waiting, filling);
+    assert_eq!(stored, BlockStored::Stored);
+    assert_eq!(bytes(offer), bytes_of(&key, LENGTH)[last]);
 }
 
 async fn the_rest_is_granted_at_once(bench: &Bench<'_>) {
@@ -190,7 +211,7 @@ async fn corrupt_bytes_cost_the_lease(bench: &Bench<'_>) {
     let mut wrong = write(key, LENGTH, 0..LENGTH);
     wrong.checksum = Checksum(wrong.checksum.0 ^ 1);
     let stored = bench.client.fill(&bench.node, lease.lease, wrong, PATIENT);
-    let BlockStored::Rejected(why) = stored.await.unwrap() else {
+    let BlockStored::Rejected(why) = stored.await.unwrap().stored else {
         panic!("damaged bytes were kept")
     };
     assert!(why.contains("checksum"), "{why}");
@@ -231,7 +252,7 @@ async fn r4_a_holder_that_is_too_slow_loses_its_lease_and_late_bytes_are_compare
         let mut other = write(super::house::key(2, 0), LENGTH, 0..LENGTH);
         other.key = key;
         let other = bench.client.fill(&bench.node, slow.lease, other, PATIENT);
-        assert_eq!(other.await.unwrap(), BlockStored::Late);
+        assert_eq!(other.await.unwrap().stored, BlockStored::Late);
         let there = bytes(bench.want(key, 0..LENGTH, PATIENT).await);
         assert_eq!(there, bytes_of(&key, LENGTH));
         house.server.stop().await;

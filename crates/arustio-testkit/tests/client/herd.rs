@@ -137,6 +137,31 @@ async fn r5_a_large_file_is_read_from_the_store_once() {
     assert_eq!(gets(&house).bytes_out, bytes.len() as u64);
 }
 
+/// A store that is faster than the node: what there is no room for is waited for, not dropped.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r5_a_small_buffer_costs_the_store_nothing_while_others_wait() {
+    let house = house(|_| ()).await;
+    let bytes = pattern(9, 24 * MIB);
+    put(&house, bytes.clone()).await;
+    slowly(&house);
+    let little = |number| {
+        house.client_with(move |config| {
+            config.read.fill_wait = LONG;
+            config.read.fill_buffer = ByteSize::kib(512);
+            if number % 2 == 1 {
+                config.transport = Transport::Grpc;
+            }
+        })
+    };
+    let herd = join_all((0..CLIENTS).map(little)).await;
+    let readers = opened(&herd).await;
+    gets(&house);
+    for got in within(join_all(readers.iter().map(whole))).await {
+        assert!(got.unwrap() == bytes, "wrong bytes");
+    }
+    assert_eq!(gets(&house).bytes_out, bytes.len() as u64);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn r5_r6_the_same_random_read_of_eight_clients_costs_min_fetch_once() {
     let house = house(|_| ()).await;

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arustio_client::block::{
-    BlockClient, BlockError, BlockExtent, BlockOffer, BlockPart, BlockRead, BlockSelector,
-    BlockStored, BlockWant, BlockWrite, GrpcBlocks, LeaseWord,
+    BlockClient, BlockError, BlockExtent, BlockFilled, BlockOffer, BlockPart, BlockRead,
+    BlockSelector, BlockStored, BlockWant, BlockWrite, GrpcBlocks, LeaseWord,
 };
 use arustio_client::config::Transport;
 use arustio_client::types::cluster::NodeInfo;
@@ -302,7 +302,7 @@ impl BlockClient for Unsound {
         lease: u64,
         request: BlockWrite,
         deadline: Duration,
-    ) -> Result<BlockStored, BlockError> {
+    ) -> Result<BlockFilled, BlockError> {
         self.inner.fill(node, lease, request, deadline).await
     }
 

@@ -112,10 +112,9 @@ impl Pool {
         state.open.retain(|open| open.connection.is_open());
         let paused = state.pause.is_some_and(|pause| Instant::now() < pause);
         let open = &state.open;
-        if let Some(lane) = lane.map(lane_of) {
-            if let Some(own) = open.iter().find(|open| open.lane == lane) {
-                return Choice::Use(Arc::clone(&own.connection));
-            }
+        let own = lane.map(lane_of);
+        if let Some(own) = open.iter().find(|open| Some(open.lane) == own) {
+            return Choice::Use(Arc::clone(&own.connection));
         }
         let least = open.iter().min_by_key(|open| open.connection.load());
         let least = least.map(|open| Arc::clone(&open.connection));

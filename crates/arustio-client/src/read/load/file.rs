@@ -369,7 +369,10 @@ pub(super) async fn give(
     lease: Option<u64>,
 ) -> Result<()> {
     let stored = match lease {
-        Some(lease) => client.blocks.fill(node, lease, write, PATIENT).await,
+        Some(lease) => {
+            let filled = client.blocks.fill(node, lease, write, PATIENT).await;
+            filled.map(|filled| filled.stored)
+        }
         None => client.blocks.write(node, write, PATIENT).await,
     };
     match stored {
