@@ -182,7 +182,10 @@ async fn features_told_to(house: &House, theirs: Hello) -> u32 {
 async fn clients_of_earlier_and_later_releases_are_served_and_told_what_is_known_here() {
     let house = House::start().await;
     let known = Hello::default().features;
-    assert_eq!(known & (body::LEASES | body::RUNS), body::LEASES | body::RUNS);
+    assert_eq!(
+        known & (body::LEASES | body::RUNS),
+        body::LEASES | body::RUNS
+    );
     for features in [0, body::LEASES, u32::MAX] {
         let newest = if features == u32::MAX { 9 } else { 1 };
         let theirs = Hello {
