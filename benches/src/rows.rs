@@ -8,6 +8,7 @@ mod fail_over;
 mod meta;
 mod names;
 mod start;
+mod stop;
 
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -19,8 +20,9 @@ use crate::report::Line;
 use crate::stage::Stage;
 
 /// Rows that can be measured, in the order of the table.
-const ROWS: [&str; 17] = [
-    "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15", "16", "memory",
+const ROWS: [&str; 18] = [
+    "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15", "16", "stop",
+    "memory",
 ];
 
 /// How long and how large.
@@ -99,6 +101,9 @@ async fn measure(bin_dir: &Path, row: &str, pace: Pace) -> Result<Vec<Line>> {
     }
     if row == "15" {
         return fail_over::measure(bin_dir).await.context("row 15");
+    }
+    if row == "stop" {
+        return stop::measure(bin_dir, pace).await.context("row stop");
     }
     if row == "2" {
         return local(bin_dir, pace).await.context("row 2");

@@ -19,6 +19,8 @@ pub mod convert;
 pub mod failure;
 pub mod frame;
 #[cfg(any(test, feature = "testing"))]
+pub mod fuzz;
+#[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
 /// A module of generated code, on which the lints of the house are not used.

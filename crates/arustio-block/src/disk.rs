@@ -41,6 +41,8 @@ use crate::store::{
 mod backend;
 mod files;
 mod format;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) mod fuzz;
 mod index;
 mod pool;
 mod recovery;

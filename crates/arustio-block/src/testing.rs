@@ -7,6 +7,7 @@ pub mod conformance;
 mod faulty_disk;
 mod mem_disk;
 
+pub use crate::disk::fuzz::blocks as fuzz_blocks;
 pub use faulty_disk::{FaultyDisk, Stall};
 pub use mem_disk::MemDisk;
 

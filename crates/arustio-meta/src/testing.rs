@@ -10,6 +10,7 @@ pub use crate::mutation::Mutation;
 
 pub mod engine_conformance;
 pub mod faulty;
+pub mod fuzz;
 pub mod history;
 pub mod register;
 pub mod sim;

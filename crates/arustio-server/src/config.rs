@@ -158,6 +158,8 @@ impl Default for HttpConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GrpcConfig {
+    /// Connections at a time; more are closed at once.
+    pub connections: usize,
     /// Requests of one connection that are worked on at a time; more wait.
     pub concurrency_per_connection: usize,
     /// A connection on which nothing moves is asked for a sign of life after this.
@@ -178,6 +180,7 @@ pub struct GrpcConfig {
 impl Default for GrpcConfig {
     fn default() -> Self {
         Self {
+            connections: 10_000,
             concurrency_per_connection: 256,
             keepalive_interval: Duration::from_secs(20),
             keepalive_timeout: Duration::from_secs(10),
@@ -441,8 +444,8 @@ impl FramesConfig {
 
 impl GrpcConfig {
     fn check(&self) -> Result<(), ServerError> {
-        if self.concurrency_per_connection == 0 {
-            let setting = "grpc.concurrency_per_connection";
+        if self.connections == 0 || self.concurrency_per_connection == 0 {
+            let setting = "grpc.connections, grpc.concurrency_per_connection";
             return Err(refuse(setting, "it has to be at least 1"));
         }
         let sensible = |size: ByteSize, most| size >= ByteSize::kib(64) && size <= most;

@@ -31,7 +31,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::Duration;
 
 use arustio_block::{BlockStore, Fills};
 use arustio_client::block::buffers::Buffers;
@@ -48,12 +47,11 @@ use tokio_util::task::TaskTracker;
 use crate::blocks::{Budget, Identity};
 use crate::config::FramesConfig;
 use crate::metrics::{Metrics, Traffic, Way};
+use crate::places;
 pub(crate) use pass::Lending;
 use pass::{Holds, may_have};
 use socket::Socket;
 
-/// After the system refused a connection, for lack of descriptors for example.
-const PAUSE: Duration = Duration::from_millis(100);
 /// When a client that found no place may come again.
 const AGAIN: u32 = 1000;
 
@@ -126,7 +124,7 @@ pub(crate) async fn serve(listeners: Listeners, endpoint: Arc<Endpoint>, stop: C
             Ok(stream) => welcome(stream, &places, &connections, &endpoint, &stop),
             Err(error) => {
                 tracing::warn!("cannot take a connection for frames: {error}");
-                tokio::time::sleep(PAUSE).await;
+                tokio::time::sleep(places::PAUSE).await;
             }
         }
     }

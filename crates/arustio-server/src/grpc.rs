@@ -36,6 +36,7 @@ use tonic::{Response, Status};
 
 use crate::config::GrpcConfig;
 use crate::metrics::Metrics;
+use crate::places::{self, Places};
 
 /// Largest HTTP/2 frame that a client may send: fewer, larger pieces of a block cost less.
 const FRAME: u32 = 1 << 20;
@@ -65,7 +66,8 @@ pub(crate) async fn serve(
 ) {
     let chunk = size(config.block_chunk) + ENVELOPE;
     let window = u32::try_from(config.window.get()).unwrap_or(u32::MAX);
-    let incoming = incoming(listener, config.keepalive_interval);
+    let places = Places::new("grpc", config.connections);
+    let incoming = places::seated(incoming(listener, config.keepalive_interval), places);
     let metadata = services.metadata.map(|service| {
         MetadataServiceServer::new(service)
             .max_decoding_message_size(MAX_COMMAND + ENVELOPE)

@@ -20,8 +20,12 @@ use crate::compose::Opened;
 use crate::late::Late;
 use crate::metrics::Metrics;
 use crate::opening::leaderless;
+use crate::places::{Door, Places};
 
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Connections at a time: more than anybody watches a server with.
+const CONNECTIONS: usize = 256;
 
 /// What the endpoint shows.
 #[derive(Debug, Clone)]
@@ -62,7 +66,11 @@ pub(crate) async fn serve(listener: TcpListener, shown: Shown, stop: Cancellatio
         .route("/metrics", get(metrics))
         .route("/version", get(version))
         .with_state(shown);
-    let served = axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned());
+    let door = Door {
+        listener,
+        places: Places::new("http", CONNECTIONS),
+    };
+    let served = axum::serve(door, routes).with_graceful_shutdown(stop.cancelled_owned());
     if let Err(error) = served.await {
         tracing::warn!("health and metrics are no longer served: {error}");
     }

@@ -33,6 +33,7 @@ mod late;
 pub mod metrics;
 mod offline;
 mod opening;
+mod places;
 mod raft_transport;
 mod registration;
 pub mod run;

@@ -163,6 +163,15 @@ impl Header {
         fits.then_some(header).ok_or(Unusable::Corrupt)
     }
 
+    /// Where the checksum of a header lies that is of the length which it says.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn sum_at(bytes: &[u8]) -> Option<usize> {
+        let block_len = u64::from_le_bytes(array(bytes, 56).ok()?);
+        let chunks = chunk::count(block_len) as usize;
+        let at = FIXED + bitmap_len(chunks) + 4 * chunks;
+        (at + 4 <= bytes.len()).then_some(at)
+    }
+
     /// Bytes of the chunks that are there.
     pub(crate) fn body_len(&self) -> u64 {
         let present = self.sums.iter().flatten().count() as u64;

@@ -1,5 +1,7 @@
 //! The two tiers together: what moves when, and a model with bit flips and restarts.
 
+mod clocks;
+
 use std::time::Duration;
 
 use arustio_types::SystemClock;

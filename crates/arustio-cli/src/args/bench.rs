@@ -57,6 +57,10 @@ pub struct BenchRead {
     /// Stop after so many bytes [default: the file once per stream]
     #[arg(long)]
     pub total: Option<String>,
+    /// Begin so many requests a second, as in 20000/s, answered or not, and count their time
+    /// from when they should have begun
+    #[arg(long, requires = "random", value_parser = crate::command::bench::rate::parse)]
+    pub rate: Option<u64>,
     /// The file
     pub path: OsString,
 }

@@ -16,6 +16,7 @@ mod epoch;
 mod limit;
 mod meta;
 mod mix;
+pub(crate) mod rate;
 
 use std::time::{Duration, Instant};
 
@@ -183,6 +184,7 @@ impl TryFrom<BenchRead> for data::ReadPlan {
                 (false, false) => data::Order::Stream,
             },
             total: args.total.as_deref().map(size).transpose()?,
+            rate: args.rate,
             cache: !args.no_cache,
             fill: !args.no_fill,
             cold: args.cold,

@@ -159,7 +159,7 @@ pub(crate) struct Peer<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite> Peer<S> {
-    fn new(stream: S) -> Self {
+    pub(crate) fn new(stream: S) -> Self {
         let (read, write) = split(stream);
         Self {
             inlet: Inlet::new(read, Buffers::default()),

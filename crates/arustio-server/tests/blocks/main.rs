@@ -5,10 +5,14 @@
 
 mod bring;
 mod conformance;
+mod crowd;
+mod daemon;
+mod damage;
 mod disks;
 mod give_up;
 mod hostile;
 mod house;
 mod leases;
+mod nonsense;
 mod pass;
 mod versions;

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use arustio_client::block::{BlockClient as _, BlockRead, BlockStored, FramedBlocks, GrpcBlocks};
 use arustio_client::metadata::ClusterIdentity;
-use arustio_proto::frame::body::Hello;
-use arustio_proto::frame::{Flags, Header, Operation, Status};
+use arustio_proto::frame::body::{self, Hello, Versions};
+use arustio_proto::frame::{Flags, Header, MAX_TOKEN, Operation, Status};
 use arustio_types::{ClusterId, ErrorKind};
 use tokio::net::TcpListener;
 
@@ -148,5 +148,83 @@ async fn a_node_without_frames_is_asked_over_grpc() {
         began.elapsed() < Duration::from_secs(4),
         "it was tried again"
     );
+    house.server.stop().await;
+}
+
+/// The features that a node tells of to a peer that says this of itself.
+async fn features_told_to(house: &House, theirs: Hello) -> u32 {
+    let mut peer = house.stranger().await;
+    let (answer, payload) = peer.ask(hello(&theirs)).await.unwrap();
+    assert_eq!(answer.status, Status::Ok);
+    let ours = Hello::decode(&payload).unwrap();
+    assert_eq!(ours.versions, Versions::HERE);
+    // What every release has known is served.
+    let stored = peer.ask(whole_write(&key(1, 0), 70_000)).await.unwrap();
+    assert!(matches!(
+        stored.0.status,
+        Status::Ok | Status::AlreadyPresent
+    ));
+    let (answer, payload) = peer.ask(read(&key(1, 0), 0, 10)).await.unwrap();
+    assert_eq!((answer.status, payload.len()), (Status::Ok, 10));
+    // A list of contents as it was before runs were known: from the first block on.
+    let mut list = key(1, 0).content.get().to_le_bytes().to_vec();
+    list.extend(3_u64.to_le_bytes());
+    list.extend(u64::from(key(1, 0).size.log2()).to_le_bytes());
+    let asked = Header::request(Operation::Stat, 0).with(&list);
+    let (answer, payload) = peer.ask((asked, list)).await.unwrap();
+    assert_eq!(answer.status, Status::Ok);
+    assert_eq!(body::decode_counts(&payload), Ok(vec![70_000]));
+    assert!(peer.is_served().await);
+    ours.features
+}
+
+#[tokio::test]
+async fn clients_of_earlier_and_later_releases_are_served_and_told_what_is_known_here() {
+    let house = House::start().await;
+    let known = Hello::default().features;
+    assert_eq!(
+        known & (body::LEASES | body::RUNS),
+        body::LEASES | body::RUNS
+    );
+    for features in [0, body::LEASES, u32::MAX] {
+        let newest = if features == u32::MAX { 9 } else { 1 };
+        let theirs = Hello {
+            features,
+            versions: Versions { oldest: 1, newest },
+            ..Hello::default()
+        };
+        assert_eq!(features_told_to(&house, theirs).await, known);
+    }
+    house.server.stop().await;
+}
+
+#[tokio::test]
+async fn a_greeting_that_is_longer_or_shorter_than_any_is_refused_and_harms_nobody() {
+    let house = House::start().await;
+    let mut good = house.peer().await;
+    let greeting = Hello::default().encode();
+    for length in [0, 1, greeting.len() - 1] {
+        let payload = greeting[..length].to_vec();
+        let header = Header::request(Operation::Hello, 0).with(&payload);
+        let mut peer = house.stranger().await;
+        assert!(peer.ask((header, payload)).await.is_none(), "{length}");
+    }
+    // Room for what later releases say, up to a bound.
+    let longest = Hello {
+        token: vec![7; MAX_TOKEN],
+        ..Hello::default()
+    };
+    let mut peer = house.stranger().await;
+    let (answer, _) = peer.ask(hello(&longest)).await.unwrap();
+    assert_eq!(answer.status, Status::Ok);
+    let longer = Hello {
+        token: vec![7; MAX_TOKEN + 1],
+        ..Hello::default()
+    };
+    let mut peer = house.stranger().await;
+    let (answer, _) = peer.ask(hello(&longer)).await.unwrap();
+    assert_eq!(answer.status, Status::Failed(ErrorKind::InvalidArgument));
+    assert!(peer.heard().await.is_none());
+    assert!(good.is_served().await);
     house.server.stop().await;
 }

@@ -10,7 +10,7 @@ use arustio_client::{
     ReadStats, StatOptions, Transport,
 };
 use arustio_types::meta::mount::WriteType;
-use arustio_types::{ByteSize, ErrorKind, FsPath};
+use arustio_types::{ByteSize, ErrorKind, FsPath, SystemClock};
 use bytes::Bytes;
 use futures::TryStreamExt;
 use futures::future::try_join_all;
@@ -18,6 +18,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, RngCore, SeedableRng};
 use serde_json::{Value, json};
 
+use super::rate::Schedule;
 use super::{Beside, Measured, micros_since};
 use crate::connect::Connection;
 
@@ -29,6 +30,8 @@ pub(super) struct ReadPlan {
     pub(super) streams: usize,
     pub(super) order: Order,
     pub(super) total: Option<u64>,
+    /// Requests that begin in a second, answered or not.
+    pub(super) rate: Option<u64>,
     /// Ask block nodes at all.
     pub(super) cache: bool,
     /// Give them what was read from the UFS.
@@ -122,6 +125,7 @@ impl ReadPlan {
             "ufs_requests": passed.sum(|stats| stats.ufs_requests),
             "hedges": passed.sum(|stats| stats.hedges),
             "hedges_won": passed.sum(|stats| stats.hedges_won),
+            "paced": passed.paced,
         })
     }
 }
@@ -133,6 +137,8 @@ struct Passed {
     elapsed: Duration,
     latencies: Vec<u32>,
     stats: Vec<ReadStats>,
+    /// What came of each pass at a fixed rate.
+    paced: Vec<Value>,
 }
 
 impl Passed {
@@ -200,6 +206,27 @@ async fn pass(
         readers.push(fs.open(&plan.path, OpenOptions::default()).await?);
     }
     let started = Instant::now();
+    match plan.rate {
+        Some(rate) => paced(&readers, plan, rate, total, passed).await?,
+        None => answered(&readers, plan, total, passed).await?,
+    }
+    passed.elapsed += started.elapsed();
+    passed
+        .stats
+        .extend(readers.iter().map(|reader| reader.stats()));
+    Ok(())
+}
+
+type Readers = [Box<dyn FileReader>];
+type Done = (u64, Vec<u32>);
+
+/// Each stream asks again when it was answered.
+async fn answered(
+    readers: &Readers,
+    plan: &ReadPlan,
+    total: Option<u64>,
+    passed: &mut Passed,
+) -> Result<(), FsError> {
     let work = readers.iter().zip(0..).map(|(reader, seed)| async move {
         match plan.order {
             Order::Stream => sequential(&**reader, total).await,
@@ -207,19 +234,45 @@ async fn pass(
             Order::Random => random(&**reader, plan, total, seed).await,
         }
     });
-    let done = try_join_all(work).await?;
-    passed.elapsed += started.elapsed();
-    for (bytes, latencies) in done {
+    for (bytes, latencies) in try_join_all(work).await? {
         passed.bytes += bytes;
         passed.latencies.extend(latencies);
     }
-    passed
-        .stats
-        .extend(readers.iter().map(|reader| reader.stats()));
     Ok(())
 }
 
-type Done = (u64, Vec<u32>);
+/// Requests anywhere begin at a rate, each on a stream that is free.
+async fn paced(
+    readers: &Readers,
+    plan: &ReadPlan,
+    rate: u64,
+    total: Option<u64>,
+    passed: &mut Passed,
+) -> Result<(), FsError> {
+    let size = readers.first().map_or(0, |reader| reader.status().size);
+    let requests = total.unwrap_or(size) / plan.request;
+    let schedule = Schedule::begin(rate, requests, &SystemClock);
+    let work = readers.iter().zip(0..).map(|(reader, seed)| {
+        let schedule = &schedule;
+        async move {
+            let mut anywhere = Anywhere::new(&**reader, plan.request, seed);
+            let mut done = (0, Vec::new());
+            while let Some(planned) = schedule.next().await {
+                done.0 += anywhere.read().await?;
+                done.1.push((planned.at, planned.micros()));
+            }
+            Ok::<_, FsError>(done)
+        }
+    });
+    let mut all = Vec::new();
+    for (bytes, times) in try_join_all(work).await? {
+        passed.bytes += bytes;
+        all.extend(times);
+    }
+    passed.latencies.extend(all.iter().map(|(_, took)| took));
+    passed.paced.push(schedule.report(&all));
+    Ok(())
+}
 
 /// From the beginning, again from the beginning at the end.
 async fn sequential(reader: &dyn FileReader, total: Option<u64>) -> Result<Done, FsError> {
@@ -265,23 +318,46 @@ async fn offsets(
 }
 
 /// Offsets on the grid of the request size, from a seed.
+struct Anywhere<'a> {
+    reader: &'a dyn FileReader,
+    request: u64,
+    slots: u64,
+    rng: SmallRng,
+}
+
+impl<'a> Anywhere<'a> {
+    fn new(reader: &'a dyn FileReader, request: u64, seed: u64) -> Self {
+        Self {
+            reader,
+            request,
+            slots: reader.status().size / request,
+            rng: SmallRng::seed_from_u64(seed),
+        }
+    }
+
+    /// Bytes of one request.
+    async fn read(&mut self) -> Result<u64, FsError> {
+        let offset = self.rng.random_range(0..self.slots) * self.request;
+        let length = usize::try_from(self.request).unwrap_or(usize::MAX);
+        let piece = self.reader.read_at(offset, length).await?;
+        Ok(piece.len() as u64)
+    }
+}
+
+/// One request anywhere after the other.
 async fn random(
     reader: &dyn FileReader,
     plan: &ReadPlan,
     total: Option<u64>,
     seed: u64,
 ) -> Result<Done, FsError> {
-    let slots = reader.status().size / plan.request;
     let wanted = total.unwrap_or(reader.status().size) / plan.streams as u64;
-    let length = usize::try_from(plan.request).unwrap_or(usize::MAX);
-    let mut rng = SmallRng::seed_from_u64(seed);
+    let mut anywhere = Anywhere::new(reader, plan.request, seed);
     let mut done = (0, Vec::new());
     while done.0 < wanted {
-        let offset = rng.random_range(0..slots) * plan.request;
         let started = Instant::now();
-        let piece = reader.read_at(offset, length).await?;
+        done.0 += anywhere.read().await?;
         done.1.push(micros_since(started));
-        done.0 += piece.len() as u64;
     }
     Ok(done)
 }
