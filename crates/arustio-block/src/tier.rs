@@ -24,6 +24,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arustio_types::{BlockKey, MountId};
 use async_trait::async_trait;
 use parking_lot::Mutex;
+use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use crate::disk::Disks;
@@ -63,6 +64,8 @@ struct Spills {
 struct Spill {
     mount: MountId,
     cancelled: bool,
+    /// Goes with it: whoever waits for its end hears that.
+    end: watch::Sender<()>,
 }
 
 impl TieredStore {
@@ -150,6 +153,7 @@ impl Inner {
         let spill = Spill {
             mount: image.mount,
             cancelled: false,
+            end: watch::Sender::new(()),
         };
         spills.under_way.insert(image.key, spill);
         true
@@ -167,23 +171,31 @@ impl Inner {
             spills.bytes -= bytes;
             spills.under_way.remove(&key)
         };
-        if spill.is_some_and(|spill| spill.cancelled) {
+        if spill.as_ref().is_some_and(|spill| spill.cancelled) {
             // It has no error of its own.
             let _ = self.disk.remove(Selector::Block(key)).await;
         }
         self.count_index();
+        drop(spill);
     }
 
-    fn cancel(&self, selector: Selector) {
+    /// Those that are on their way are not to stay; what ends with each of them.
+    fn cancel(&self, selector: Selector) -> Vec<watch::Receiver<()>> {
         let mut spills = self.spills.lock();
+        let mut ends = Vec::new();
         for (key, spill) in &mut spills.under_way {
-            spill.cancelled |= match selector {
+            let selected = match selector {
                 Selector::Block(block) => *key == block,
                 Selector::Content(content) => key.content == content,
                 Selector::Mount(mount) => spill.mount == mount,
                 Selector::Idle(_) => false,
             };
+            if selected {
+                spill.cancelled = true;
+                ends.push(spill.end.subscribe());
+            }
         }
+        ends
     }
 
     fn keep(self: &Arc<Self>, image: &Image, dirty: bool) -> WriteOutcome {
@@ -319,8 +331,12 @@ impl BlockStore for TieredStore {
 
     async fn remove(&self, selector: Selector) -> Result<Removed, BlockError> {
         let mut removed = self.inner.memory.forget(selector);
-        self.inner.cancel(selector);
+        let ends = self.inner.cancel(selector);
         removed += self.inner.disk.remove(selector).await?;
+        for mut end in ends {
+            // One that was being written may be on disk until it has ended.
+            let _ = end.changed().await;
+        }
         Ok(removed)
     }
 

@@ -170,6 +170,36 @@ async fn a_slow_disk_slows_no_write_and_a_removed_block_stays_removed() {
     assert_eq!(there(&store, small_key(1, 0), 0..LEN).await, 0);
 }
 
+#[tokio::test]
+async fn what_was_being_written_when_it_was_removed_is_gone_after_that() {
+    for seed in 0..50 {
+        let disk = MemDisk::new();
+        let faulty = FaultyDisk::new(Arc::new(disk.clone()), Seed::new(seed));
+        let store = store(faulty.clone(), 1 << 20).await;
+        let stall = faulty.stall();
+        for index in 0..4 {
+            put(&store, small_key(1, index), 0..LEN).await;
+        }
+        while faulty.waiting() == 0 {
+            tokio::task::yield_now().await;
+        }
+        let removing = store.remove(Selector::Mount(MountId::new(1)));
+        let going_on = async {
+            tokio::task::yield_now().await;
+            drop(stall);
+        };
+        let (removed, ()) = tokio::join!(removing, going_on);
+        removed.unwrap();
+        for index in 0..4 {
+            assert_eq!(
+                there(&store, small_key(1, index), 0..LEN).await,
+                0,
+                "seed {seed}"
+            );
+        }
+    }
+}
+
 /// A store whose disk stands still until told otherwise, with room for so many blocks on
 /// the way to it.
 async fn slow_store(disk: &MemDisk, memory: u64, blocks: u64) -> (TieredStore, FaultyDisk) {
