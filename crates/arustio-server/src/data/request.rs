@@ -255,7 +255,8 @@ pub(super) async fn pass(
     let capacity = usage.map_or(0, |usage| usage.capacity);
     let share = endpoint.lending.take(file.tier, there.block_len, capacity);
     let Some(share) = share else {
-        return busy();
+        // About this tier, and so about this block: others may lie on another one.
+        return miss();
     };
     let payload = body::encode_passed(checksum);
     let mut answer = Header::answer(Operation::Pass, header.request, Status::Ok).of(&key);
