@@ -16,7 +16,9 @@ use arustio_types::cluster::{DataEndpoints, NodeInfo};
 use arustio_types::{BlockKey, BlockSize, ByteSize, Checksum, ContentId, MountId, NodeId};
 use bytes::Bytes;
 use tempfile::TempDir;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf, split};
+use tokio::io::{
+    AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf, split,
+};
 use tokio::net::{TcpStream, UnixStream};
 
 pub(crate) const PATIENT: Duration = Duration::from_secs(10);
@@ -64,6 +66,18 @@ impl House {
         let mut peer = self.stranger().await;
         peer.greet().await;
         peer
+    }
+
+    /// What the server counts; `name` with labels and a space.
+    pub(crate) async fn metric(&self, name: &str) -> u64 {
+        let address = self.server.addresses().http;
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let ask = b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+        stream.write_all(ask).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        let value = answer.lines().find_map(|line| line.strip_prefix(name));
+        value.unwrap().trim().parse().unwrap()
     }
 
     /// A peer that has not said anything yet.

@@ -92,7 +92,7 @@ async fn r5_both_wires_give_one_lease_and_feed_those_who_wait() {
             node: house.node(),
         };
         others_are_fed_as_bytes_arrive(&bench).await;
-        holders_hear_that_others_wait(&bench).await;
+        holders_hear_that_others_wait(&house, &bench).await;
         the_rest_is_granted_at_once(&bench).await;
         nobody_waits_longer_than_it_wants(&bench).await;
         words_about_a_lease_are_told_to_others(&bench).await;
@@ -132,23 +132,26 @@ async fn others_are_fed_as_bytes_arrive(bench: &Bench<'_>) {
     assert!(!bench.say(&lease, LeaseWord::Renew).await, "it is over");
 }
 
-async fn holders_hear_that_others_wait(bench: &Bench<'_>) {
+async fn holders_hear_that_others_wait(house: &House, bench: &Bench<'_>) {
     let key = key(7, 0);
     let lease = bench.lease(key).await;
-    let first = || {
-        let write = write(key, LENGTH, 0..CHUNK);
+    let fill = |range| {
+        let write = write(key, LENGTH, range);
         bench.client.fill(&bench.node, lease.lease, write, PATIENT)
     };
-    assert!(!first().await.unwrap().awaited);
+    assert!(!fill(0..CHUNK).await.unwrap().awaited);
+    let waited = async || house.metric("arustio_block_fills_waited_total ").await;
+    let before = waited().await;
     let last = LENGTH - CHUNK..LENGTH;
     let filling = async {
-        // The same bytes again, until somebody waits for others.
-        while !first().await.unwrap().awaited {}
-        bench.fill(&lease, key, 0..LENGTH).await
+        while waited().await == before {
+            tokio::task::yield_now().await;
+        }
+        fill(CHUNK..LENGTH).await.unwrap()
     };
     let waiting = bench.want(key, last.clone(), LONG);
-    let (offer, stored) = tokio::join!(waiting, filling);
-    assert_eq!(stored, BlockStored::Stored);
+    let (offer, filled) = tokio::join!(waiting, filling);
+    assert_eq!((filled.stored, filled.awaited), (BlockStored::Stored, true));
     assert_eq!(bytes(offer), bytes_of(&key, LENGTH)[last]);
 }
 
