@@ -17,6 +17,7 @@ mod limit;
 mod meta;
 mod mix;
 pub(crate) mod rate;
+mod scratch;
 
 use std::time::{Duration, Instant};
 

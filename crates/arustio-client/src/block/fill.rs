@@ -113,8 +113,8 @@ impl Filler {
         Some(answered)
     }
 
-    /// Sends bytes under a lease, which lasts so long without any, when there is room for them. False: they were dropped, and
-    /// the lease is over, since nobody will bring them.
+    /// Sends bytes under a lease, which lasts so long without any, when there is room for
+    /// them. False: they were dropped, and the lease is over, since nobody will bring them.
     pub(crate) async fn fill(
         &self,
         lease: &Arc<Lease>,

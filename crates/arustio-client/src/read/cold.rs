@@ -34,13 +34,13 @@ use crate::block::{Alone, BlockOffer, BlockWant, LeaseWord};
 use crate::error::{FsError, Result};
 
 /// Bytes that are sent to a node at a time: what others wait for.
-const FEED: u64 = 256 << 10;
+pub(super) const FEED: u64 = 256 << 10;
 /// How long a node waits for others before it says that it is still there.
-const POLL: Duration = Duration::from_secs(1);
+pub(super) const POLL: Duration = Duration::from_secs(1);
 /// Time to wait for others where there is something else to do.
 const NO_WAIT: Duration = Duration::ZERO;
 /// Blocks that are asked for together, once the ones before them are this reader's.
-const AHEAD: usize = 8;
+pub(super) const AHEAD: usize = 8;
 /// Nodes that may fail before the store is asked.
 const MOST_FAILURES: u32 = 3;
 

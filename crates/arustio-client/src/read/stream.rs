@@ -171,6 +171,7 @@ async fn fetch(
 
 /// What the nodes have.
 async fn warm(fetcher: &Fetcher, range: &Range<u64>, order: &mut Order<'_>) {
+    // It holds at most the bytes of the range.
     let (sink, mut pieces) = mpsc::unbounded_channel();
     let asking = fetcher.cached_into(range, sink);
     let taking = async {

@@ -7,8 +7,7 @@
 use std::time::{Duration, Instant};
 
 use arustio_client::{
-    ArustioFileSystem, DeleteOptions, FileSystem, FsError, ListOptions, MkdirOptions,
-    RenameOptions, StatOptions,
+    ArustioFileSystem, FileSystem, FsError, ListOptions, MkdirOptions, RenameOptions, StatOptions,
 };
 use arustio_types::FsPath;
 use futures::future::try_join_all;
@@ -17,7 +16,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
 
-use super::{Beside, Measured, micros_since};
+use super::{Beside, Measured, micros_since, scratch};
 use crate::args::MetaOp;
 use crate::connect::Connection;
 
@@ -56,21 +55,13 @@ impl Plan {
 
 /// Runs `clients` loops for the duration, in a directory of their own.
 pub(super) async fn run(connection: &Connection, plan: Plan) -> Result<Measured, FsError> {
-    let mark: u32 = rand::random();
-    let scratch = plan.directory.join(&format!("bench-{mark:08x}"))?;
-    let fs = connection.fs();
-    fs.mkdir(&scratch, MkdirOptions::default()).await?;
-    let measured = measure(connection, &plan, &scratch).await;
-    if plan.keep {
-        return measured;
-    }
-    let options = DeleteOptions {
-        recursive: true,
-        arustio_only: false,
-    };
-    let removed = fs.delete(&scratch, options).await;
-    let measured = measured?;
-    removed.map(|_| measured)
+    scratch::within(
+        connection.fs(),
+        &plan.directory,
+        plan.keep,
+        async |scratch| measure(connection, &plan, scratch).await,
+    )
+    .await
 }
 
 async fn measure(

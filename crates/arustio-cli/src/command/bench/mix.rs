@@ -6,9 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use arustio_client::{
-    CreateOptions, DeleteOptions, FileSystem, FsError, MkdirOptions, OpenOptions, StatOptions,
-};
+use arustio_client::{CreateOptions, FileSystem, FsError, OpenOptions, StatOptions};
 use arustio_types::meta::mount::WriteType;
 use arustio_types::{ErrorKind, FsPath};
 use bytes::Bytes;
@@ -20,7 +18,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, RngCore, SeedableRng};
 use serde_json::json;
 
-use super::{Beside, Measured, micros_since};
+use super::{Beside, Measured, micros_since, scratch};
 use crate::connect::Connection;
 
 /// What to do.
@@ -53,21 +51,11 @@ pub(super) async fn run(connection: &Connection, plan: Plan) -> Result<Vec<Measu
     let Ok(weights) = WeightedIndex::new(plan.weights) else {
         return refuse("one of --read, --write and --stat must be above 0");
     };
-    let mark: u32 = rand::random();
-    let scratch = plan.directory.join(&format!("bench-{mark:08x}"))?;
     let fs = connection.fs();
-    fs.mkdir(&scratch, MkdirOptions::default()).await?;
-    let measured = measure(fs, &plan, &scratch, &weights).await;
-    if plan.keep {
-        return measured;
-    }
-    let options = DeleteOptions {
-        recursive: true,
-        arustio_only: false,
-    };
-    let removed = fs.delete(&scratch, options).await;
-    let measured = measured?;
-    removed.map(|_| measured)
+    scratch::within(fs, &plan.directory, plan.keep, async |scratch| {
+        measure(fs, &plan, scratch, &weights).await
+    })
+    .await
 }
 
 async fn measure(

@@ -3,7 +3,8 @@
 //! A request is entered under its id before it is sent. One task reads: it looks up the
 //! id, compares what is announced with what was asked for, and only then makes room for
 //! it. A caller that is dropped takes its entry away, and a node that knows how is told that
-//! nobody waits for the read any more; what comes all the same is read past. Anything that no node of ours would send ends the connection, and everybody who
+//! nobody waits for the read any more; what comes all the same is read past. Anything that
+//! no node of ours would send ends the connection, and everybody who
 //! waits on it is told. A descriptor that came is given back when it is dropped, whether
 //! somebody waited for it or not.
 

@@ -23,15 +23,10 @@ use super::file::{Loader, Need, PATIENT, give};
 use crate::block::fill::{Filler, Lease};
 use crate::block::{Alone, BlockLease, BlockOffer, BlockWant, BlockWrite, LeaseWord};
 use crate::error::{FsError, Result};
+use crate::read::cold::{AHEAD, FEED, POLL};
 use crate::read::fetch::{Cut, Cutter, Source};
 use crate::read::plan;
 
-/// Bytes that are sent to a node at a time: what others wait for.
-const FEED: u64 = 256 << 10;
-/// How long a node waits for others before it says that it is still there.
-const POLL: Duration = Duration::from_secs(1);
-/// Blocks that are asked for together, once the ones before them are this load's.
-const AHEAD: usize = 8;
 /// How long nothing may come.
 const LONGEST: Duration = Duration::from_secs(10);
 /// Time between rounds in which somebody refused.
