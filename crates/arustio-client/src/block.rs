@@ -183,7 +183,8 @@ pub struct BlockLoan {
     pub length: u64,
     /// CRC32C that the block had when it arrived at the node.
     pub checksum: Checksum,
-    pub(crate) _hold: Box<dyn Send + Sync>,
+    /// Given back when this is dropped.
+    pub(crate) hold: Box<dyn Send + Sync>,
 }
 
 impl fmt::Debug for BlockLoan {

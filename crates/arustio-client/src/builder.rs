@@ -271,8 +271,13 @@ fn block_nodes(
                 true => framed,
                 false => framed.handing_in(system.clone(), hand_in::WORTH_IT),
             };
-            let local = LocalBlocks::new(Box::new(framed), system, &config.local);
-            Arc::new(local.reading_into(buffers))
+            let framed = Box::new(framed);
+            Arc::new(LocalBlocks::reading_into(
+                framed,
+                system,
+                &config.local,
+                buffers,
+            ))
         }
         None => Arc::new(framed),
     }

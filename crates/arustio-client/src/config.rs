@@ -76,10 +76,10 @@ impl Transport {
 pub struct LocalConfig {
     /// Ask for descriptors at all.
     pub enabled: bool,
-    /// Descriptors that are kept; a process may have 1024 of all kinds unless its limit was
-    /// raised, and a node passes 512 to one connection unless told otherwise.
+    /// Descriptors of files that are kept; a process may have 1024 of all kinds unless its
+    /// limit was raised. Blocks in memory are mapped and keep none.
     pub descriptors: usize,
-    /// Bytes of the blocks whose descriptors are kept: their node keeps as much.
+    /// Bytes of the blocks that are kept by descriptor or mapped: their node keeps as much.
     pub bytes: ByteSize,
 }
 
@@ -225,7 +225,7 @@ impl Default for SyncConfig {
     }
 }
 
-/// Most descriptors that are kept: looking for the oldest goes through all of them.
+/// Most descriptors that are kept; a process has to be allowed to have them.
 const MOST_DESCRIPTORS: usize = 4096;
 
 /// Most nodes that a block is given to: each costs as much as the first.

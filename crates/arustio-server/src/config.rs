@@ -220,7 +220,8 @@ pub struct FramesConfig {
     /// Who is passed descriptors of blocks over the UNIX socket.
     pub pass: Passing,
     /// Descriptors that one connection has at a time; who wants more reads through the
-    /// socket. A client keeps 256 unless told otherwise.
+    /// socket. A client keeps 256 of files, and of blocks in memory as many as it may map,
+    /// unless told otherwise.
     pub passes_per_connection: usize,
     /// Connections at a time; more are told to come back.
     pub connections: usize,
@@ -244,7 +245,7 @@ impl Default for FramesConfig {
             advertise: None,
             socket: None,
             pass: Passing::default(),
-            passes_per_connection: 512,
+            passes_per_connection: 16_384,
             connections: 1024,
             concurrency_per_connection: 64,
             window: ByteSize::mib(16),

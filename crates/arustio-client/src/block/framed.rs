@@ -529,7 +529,7 @@ fn loan(node: &NodeInfo, key: &BlockKey, answer: Answer) -> Result<BlockLoan, Bl
         offset: header.offset,
         length: header.length,
         checksum,
-        _hold: Box::new(passed.hold),
+        hold: Box::new(passed.hold),
     })
 }
 

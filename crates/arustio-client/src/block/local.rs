@@ -7,8 +7,8 @@
 //!
 //! Whatever stands in the way (no socket, a refusal, too many descriptors, a block that is
 //! not complete) is silent: the client beneath is asked, over frames or gRPC. Descriptors
-//! are kept by least recent use, a bounded number and a bounded number of bytes of address
-//! space. One that is here stays good for ever: the bytes of a block never change, even if
+//! and mappings are kept by least recent use, a bounded number of each and a bounded number
+//! of bytes of address space. One that is here stays good for ever: the bytes of a block never change, even if
 //! its node evicts it or is replaced.
 //!
 //! - `map`: the one place that maps memory.
@@ -34,6 +34,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use rustix::io::ReadWriteFlags;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::buffers::{Buffer, Buffers};
@@ -47,12 +48,20 @@ use shelf::{Shelf, Turn};
 
 /// How long a node may take to pass a descriptor before it is asked for the bytes instead.
 const PATIENCE: Duration = Duration::from_millis(500);
+/// Blocks that are asked for at a time before anybody needs them.
+const MOST_AHEAD: usize = 8;
 /// Up to this a worker copies by itself what is in the page cache; more would hold up its
 /// other tasks for longer than handing it to a thread costs.
 const AT_ONCE: usize = 1 << 20;
 
 /// A client that reads local blocks by their descriptors, over one that does the rest.
 pub struct LocalBlocks {
+    shared: Arc<Shared>,
+    /// Descriptors that are asked for before anybody needs them.
+    ahead: Mutex<JoinSet<()>>,
+}
+
+struct Shared {
     inner: Box<dyn BlockClient>,
     host: String,
     shelf: Mutex<Shelf>,
@@ -71,7 +80,7 @@ enum Kept {
 impl fmt::Debug for LocalBlocks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LocalBlocks")
-            .field("inner", &self.inner)
+            .field("inner", &self.shared.inner)
             .finish_non_exhaustive()
     }
 }
@@ -87,29 +96,73 @@ pub fn running_system() -> Option<String> {
 impl LocalBlocks {
     /// Over `inner`, on the running system `host` ([`running_system`]).
     pub fn new(inner: Box<dyn BlockClient>, host: String, config: &LocalConfig) -> Self {
-        Self {
-            inner,
-            host,
-            shelf: Mutex::new(Shelf::new(config.descriptors, config.bytes.get())),
-            buffers: Buffers::default(),
-        }
+        Self::reading_into(inner, host, config, Buffers::default())
     }
 
-    /// Reads what lies on a disk into these buffers.
-    #[must_use]
-    pub fn reading_into(mut self, buffers: Buffers) -> Self {
-        self.buffers = buffers;
-        self
+    /// The same, which reads what lies on a disk into these buffers.
+    pub fn reading_into(
+        inner: Box<dyn BlockClient>,
+        host: String,
+        config: &LocalConfig,
+        buffers: Buffers,
+    ) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                inner,
+                host,
+                shelf: Mutex::new(Shelf::new(config.descriptors, config.bytes.get())),
+                buffers,
+            }),
+            ahead: Mutex::default(),
+        }
     }
 
     /// Blocks at hand.
     pub fn kept(&self) -> usize {
-        self.shelf.lock().len()
+        self.shared.shelf.lock().len()
     }
 
     /// The bytes of a range, if they are to be had without a socket.
     async fn at_hand(
         &self,
+        node: &NodeInfo,
+        asked: &BlockRead,
+        deadline: Duration,
+    ) -> Option<Vec<BlockPart>> {
+        let parts = self.shared.at_hand(node, asked, deadline).await?;
+        if asked.range.start == 0 {
+            self.look_ahead(node, asked.key);
+        }
+        Some(parts)
+    }
+
+    /// Asks for the block after this one, if the one before it is at hand, too: then they
+    /// are read in order. It may belong to another node; then it is asked for in its turn.
+    fn look_ahead(&self, node: &NodeInfo, key: BlockKey) {
+        let beside = |index: Option<u64>| index.map(|index| BlockKey { index, ..key });
+        let (before, next) = (key.index.checked_sub(1), key.index.checked_add(1));
+        let (Some(before), Some(next)) = (beside(before), beside(next)) else {
+            return;
+        };
+        let mut ahead = self.ahead.lock();
+        while ahead.try_join_next().is_some() {}
+        let may_ask = ahead.len() < MOST_AHEAD && self.shared.is_local(node);
+        let turn = {
+            let mut shelf = self.shared.shelf.lock();
+            let in_order = may_ask && shelf.has(&before) && !shelf.has(&next);
+            in_order.then(|| shelf.turn(next, node.id, true, Instant::now()))
+        };
+        if let Some(Turn::Ask) = turn {
+            let (asking, node) = (Asking(Arc::clone(&self.shared), next), node.clone());
+            // What does not come is asked for when it is needed.
+            ahead.spawn(async move { drop(asking.ask(&node, PATIENCE).await) });
+        }
+    }
+}
+
+impl Shared {
+    async fn at_hand(
+        self: &Arc<Self>,
         node: &NodeInfo,
         asked: &BlockRead,
         deadline: Duration,
@@ -120,8 +173,8 @@ impl LocalBlocks {
         let kept = match turn {
             Turn::Here(kept) => kept,
             Turn::Ask => {
-                let asking = Asking(self, asked.key);
-                self.ask(node, asking, deadline).await?
+                let asking = Asking(Arc::clone(self), asked.key);
+                asking.or_note(node, deadline).await?
             }
             Turn::NotNow => return None,
         };
@@ -139,38 +192,44 @@ impl LocalBlocks {
     fn is_local(&self, node: &NodeInfo) -> bool {
         node.data.socket.is_some() && node.data.host.as_ref() == Some(&self.host)
     }
-
-    async fn ask(&self, node: &NodeInfo, asking: Asking<'_>, deadline: Duration) -> Option<Kept> {
-        let key = asking.1;
-        let patience = (deadline / 2).min(PATIENCE);
-        let answer = self.inner.borrow(node, key, patience).await;
-        let mut shelf = self.shelf.lock();
-        match answer {
-            Ok(Some(loan)) => {
-                let kept = Kept::of(loan);
-                let gone = shelf.keep(key, kept.clone(), kept.length());
-                // Giving back is sending: not under the lock.
-                drop(shelf);
-                drop(gone);
-                Some(kept)
-            }
-            Ok(None) => {
-                shelf.absent(key, Instant::now());
-                None
-            }
-            Err(error) => {
-                shelf.pause(node.id, Instant::now());
-                tracing::debug!(%error, "no descriptor from the block node on this host");
-                None
-            }
-        }
-    }
 }
 
 /// One caller at a time asks for a block; this is its turn.
-struct Asking<'a>(&'a LocalBlocks, BlockKey);
+struct Asking(Arc<Shared>, BlockKey);
 
-impl Drop for Asking<'_> {
+impl Asking {
+    /// Asks a node for the block, and keeps it.
+    async fn ask(&self, node: &NodeInfo, patience: Duration) -> Result<Option<Kept>, BlockError> {
+        let Self(shared, key) = self;
+        let Some(loan) = shared.inner.borrow(node, *key, patience).await? else {
+            return Ok(None);
+        };
+        let kept = Kept::of(loan);
+        let mut shelf = shared.shelf.lock();
+        let gone = shelf.keep(*key, kept.clone(), kept.length());
+        // Giving back is sending: not under the lock.
+        drop(shelf);
+        drop(gone);
+        Ok(Some(kept))
+    }
+
+    /// The same, and remembers for a while who had nothing to pass.
+    async fn or_note(self, node: &NodeInfo, deadline: Duration) -> Option<Kept> {
+        let answer = self.ask(node, (deadline / 2).min(PATIENCE)).await;
+        let Self(shared, key) = &self;
+        match answer {
+            Ok(Some(kept)) => return Some(kept),
+            Ok(None) => shared.shelf.lock().absent(*key, Instant::now()),
+            Err(error) => {
+                shared.shelf.lock().pause(node.id, Instant::now());
+                tracing::debug!(%error, "no descriptor from the block node on this host");
+            }
+        }
+        None
+    }
+}
+
+impl Drop for Asking {
     fn drop(&mut self) {
         self.0.shelf.lock().asked(self.1);
     }
@@ -179,9 +238,10 @@ impl Drop for Asking<'_> {
 impl Kept {
     fn of(loan: BlockLoan) -> Self {
         match Mapping::of_sealed(&loan) {
+            // The mapping needs no descriptor any more, of which a process has few.
             Some(mapping) => Self::Mapped(Bytes::from_owner(Whole {
                 mapping,
-                _loan: loan,
+                _hold: loan.hold,
             })),
             None => Self::File(Arc::new(loan)),
         }
@@ -215,7 +275,7 @@ impl Kept {
 /// A mapping that gives its block back with the last of its bytes.
 struct Whole {
     mapping: Mapping,
-    _loan: BlockLoan,
+    _hold: Box<dyn Send + Sync>,
 }
 
 impl AsRef<[u8]> for Whole {
@@ -270,7 +330,7 @@ impl BlockClient for LocalBlocks {
             return Ok(parts);
         }
         let left = until.saturating_duration_since(Instant::now());
-        self.inner.read(node, asked, left).await
+        self.shared.inner.read(node, asked, left).await
     }
 
     /// Through a socket, where everything is compared.
@@ -280,7 +340,7 @@ impl BlockClient for LocalBlocks {
         asked: BlockRead,
         deadline: Duration,
     ) -> Result<Vec<BlockPart>, BlockError> {
-        self.inner.read_checked(node, asked, deadline).await
+        self.shared.inner.read_checked(node, asked, deadline).await
     }
 
     async fn read_into(
@@ -295,7 +355,7 @@ impl BlockClient for LocalBlocks {
             return Ok(parts.into_iter().map(|part| hand_over(&sink, part)).sum());
         }
         let left = until.saturating_duration_since(Instant::now());
-        self.inner.read_into(node, asked, left, sink).await
+        self.shared.inner.read_into(node, asked, left, sink).await
     }
 
     async fn write(
@@ -305,9 +365,9 @@ impl BlockClient for LocalBlocks {
         deadline: Duration,
     ) -> Result<BlockStored, BlockError> {
         let key = write.key;
-        let stored = self.inner.write(node, write, deadline).await?;
+        let stored = self.shared.inner.write(node, write, deadline).await?;
         if stored == BlockStored::Stored {
-            self.shelf.lock().may_be_there(key);
+            self.shared.shelf.lock().may_be_there(key);
         }
         Ok(stored)
     }
@@ -318,7 +378,7 @@ impl BlockClient for LocalBlocks {
         wanted: BlockWant,
         deadline: Duration,
     ) -> Result<BlockOffer, BlockError> {
-        self.inner.want(node, wanted, deadline).await
+        self.shared.inner.want(node, wanted, deadline).await
     }
 
     async fn fill(
@@ -329,9 +389,9 @@ impl BlockClient for LocalBlocks {
         deadline: Duration,
     ) -> Result<BlockFilled, BlockError> {
         let key = write.key;
-        let filled = self.inner.fill(node, lease, write, deadline).await?;
+        let filled = self.shared.inner.fill(node, lease, write, deadline).await?;
         if filled.stored == BlockStored::Stored {
-            self.shelf.lock().may_be_there(key);
+            self.shared.shelf.lock().may_be_there(key);
         }
         Ok(filled)
     }
@@ -343,7 +403,7 @@ impl BlockClient for LocalBlocks {
         word: LeaseWord,
         deadline: Duration,
     ) -> Result<bool, BlockError> {
-        self.inner.lease(node, lease, word, deadline).await
+        self.shared.inner.lease(node, lease, word, deadline).await
     }
 
     async fn cached(
@@ -352,7 +412,7 @@ impl BlockClient for LocalBlocks {
         extents: &[BlockExtent],
         deadline: Duration,
     ) -> Result<Vec<u64>, BlockError> {
-        self.inner.cached(node, extents, deadline).await
+        self.shared.inner.cached(node, extents, deadline).await
     }
 
     /// What is forgotten there is forgotten here, too. Of a mount nothing is known here, so
@@ -363,13 +423,13 @@ impl BlockClient for LocalBlocks {
         selector: BlockSelector,
         deadline: Duration,
     ) -> Result<u64, BlockError> {
-        let gone = self.shelf.lock().forget(|key| match selector {
+        let gone = self.shared.shelf.lock().forget(|key| match selector {
             BlockSelector::Block(block) => *key == block,
             BlockSelector::Content(content) => key.content == content,
             BlockSelector::Mount(_) => true,
         });
         drop(gone);
-        self.inner.remove(node, selector, deadline).await
+        self.shared.inner.remove(node, selector, deadline).await
     }
 
     async fn borrow(
@@ -378,6 +438,6 @@ impl BlockClient for LocalBlocks {
         key: BlockKey,
         deadline: Duration,
     ) -> Result<Option<BlockLoan>, BlockError> {
-        self.inner.borrow(node, key, deadline).await
+        self.shared.inner.borrow(node, key, deadline).await
     }
 }

@@ -1,6 +1,6 @@
 //! What is at hand, and when not to ask. No I/O, and no clock of its own.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use arustio_types::{BlockKey, NodeId};
@@ -12,21 +12,29 @@ use super::Kept;
 const ABSENT: Duration = Duration::from_secs(1);
 /// After a node refused, or could not be reached.
 const PAUSE: Duration = Duration::from_secs(1);
+/// Blocks that are mapped: a process may have 65,530 mappings unless its system says
+/// otherwise.
+const MOST_MAPPED: usize = 16_384;
 /// Notes of each kind; beyond it all are dropped, which costs a question each.
 const MOST_NOTES: usize = 1024;
 
 /// Blocks by least recent use, and notes.
 #[derive(Debug)]
 pub(super) struct Shelf {
-    most: usize,
+    most_files: usize,
     most_bytes: u64,
     blocks: HashMap<BlockKey, Place>,
+    files: Order,
+    mapped: Order,
     bytes: u64,
     tick: u64,
     asking: HashSet<BlockKey>,
     absent: HashMap<BlockKey, Instant>,
     paused: HashMap<NodeId, Instant>,
 }
+
+/// The oldest use first.
+type Order = BTreeMap<u64, BlockKey>;
 
 #[derive(Debug)]
 struct Place {
@@ -47,11 +55,15 @@ pub(super) enum Turn {
 }
 
 impl Shelf {
-    pub(super) fn new(most: usize, most_bytes: u64) -> Self {
+    /// Keeps at most so many descriptors, and blocks of so many bytes in all. What is
+    /// mapped needs no descriptor.
+    pub(super) fn new(most_files: usize, most_bytes: u64) -> Self {
         Self {
-            most,
+            most_files,
             most_bytes,
             blocks: HashMap::new(),
+            files: Order::new(),
+            mapped: Order::new(),
             bytes: 0,
             tick: 0,
             asking: HashSet::new(),
@@ -72,10 +84,8 @@ impl Shelf {
         may_ask: bool,
         now: Instant,
     ) -> Turn {
-        self.tick += 1;
-        if let Some(place) = self.blocks.get_mut(&key) {
-            place.used = self.tick;
-            return Turn::Here(place.kept.clone());
+        if let Some(kept) = self.used(key) {
+            return Turn::Here(kept);
         }
         let until = |note: Option<&Instant>| note.is_some_and(|until| now < *until);
         if until(self.absent.get(&key)) || until(self.paused.get(&node)) {
@@ -87,34 +97,74 @@ impl Shelf {
         }
     }
 
+    /// Whether a block is here.
+    pub(super) fn has(&self, key: &BlockKey) -> bool {
+        self.blocks.contains_key(key)
+    }
+
     /// Nobody asks for it any more.
     pub(super) fn asked(&mut self, key: BlockKey) {
         self.asking.remove(&key);
+    }
+
+    /// A block that is here, which is used now.
+    fn used(&mut self, key: BlockKey) -> Option<Kept> {
+        let place = self.blocks.get_mut(&key)?;
+        self.tick += 1;
+        let order = match place.kept {
+            Kept::File(_) => &mut self.files,
+            Kept::Mapped(_) => &mut self.mapped,
+        };
+        order.remove(&place.used);
+        order.insert(self.tick, key);
+        place.used = self.tick;
+        Some(place.kept.clone())
     }
 
     /// Keeps a block; what had to go for it is for the caller to drop, outside of locks. A
     /// block that is larger than everything is not kept.
     #[must_use]
     pub(super) fn keep(&mut self, key: BlockKey, kept: Kept, bytes: u64) -> Vec<Kept> {
-        if bytes > self.most_bytes || self.most == 0 {
+        if bytes > self.most_bytes || self.most_files == 0 {
             return vec![kept];
         }
         let mut gone: Vec<Kept> = self.take(&key).into_iter().collect();
-        while self.blocks.len() >= self.most || self.bytes + bytes > self.most_bytes {
-            let oldest = self.blocks.iter().min_by_key(|(_, place)| place.used);
-            let Some(oldest) = oldest.map(|(key, _)| *key) else {
-                break;
-            };
+        self.tick += 1;
+        let used = self.tick;
+        match kept {
+            Kept::File(_) => self.files.insert(used, key),
+            Kept::Mapped(_) => self.mapped.insert(used, key),
+        };
+        self.bytes += bytes;
+        self.blocks.insert(key, Place { kept, bytes, used });
+        while let Some(oldest) = self.too_much() {
             gone.extend(self.take(&oldest));
         }
-        self.bytes += bytes;
-        let used = self.tick;
-        self.blocks.insert(key, Place { kept, bytes, used });
         gone
+    }
+
+    /// Who has to go, as long as there is more than there may be.
+    fn too_much(&self) -> Option<BlockKey> {
+        let (file, mapped) = (self.files.iter().next(), self.mapped.iter().next());
+        let oldest = if self.files.len() > self.most_files {
+            file
+        } else if self.mapped.len() > MOST_MAPPED {
+            mapped
+        } else if self.bytes > self.most_bytes {
+            file.into_iter().chain(mapped).min()
+        } else {
+            None
+        };
+        oldest.map(|(_, key)| *key)
     }
 
     fn take(&mut self, key: &BlockKey) -> Option<Kept> {
         let place = self.blocks.remove(key)?;
+        let order = match place.kept {
+            Kept::File(_) => &mut self.files,
+            Kept::Mapped(_) => &mut self.mapped,
+        };
+        order.remove(&place.used);
         self.bytes -= place.bytes;
         Some(place.kept)
     }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use arustio_proto::frame::body::{self, Hello};
 use arustio_proto::frame::{Header, Operation, Status};
 use arustio_types::cluster::DataEndpoints;
-use arustio_types::{BlockSize, Checksum, ContentId, NodeId};
+use arustio_types::{BlockSize, ByteSize, Checksum, ContentId, NodeId};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use tempfile::TempDir;
 use tokio::net::UnixListener;
@@ -132,11 +132,14 @@ fn passed(asked: &Header, offset: u64) -> Header {
 }
 
 fn client(descriptors: usize) -> LocalBlocks {
-    let framed = FramedBlocks::new(ClusterIdentity::default(), GrpcBlocks::new(1));
-    let config = LocalConfig {
+    client_with(LocalConfig {
         descriptors,
         ..LocalConfig::default()
-    };
+    })
+}
+
+fn client_with(config: LocalConfig) -> LocalBlocks {
+    let framed = FramedBlocks::new(ClusterIdentity::default(), GrpcBlocks::new(1));
     LocalBlocks::new(Box::new(framed), HOST.to_owned(), &config)
 }
 
@@ -186,7 +189,11 @@ async fn a_block_is_asked_for_once_and_read_by_its_descriptor_from_then_on() {
 
 #[tokio::test]
 async fn what_is_dropped_is_given_back_once_nobody_reads_it() {
-    let (node, client) = (Node::start(), client(1));
+    let room_for_one = LocalConfig {
+        bytes: ByteSize(LENGTH),
+        ..LocalConfig::default()
+    };
+    let (node, client) = (Node::start(), client_with(room_for_one));
     let info = node.info();
     let served = async {
         let mut peer = node.accept().await;
@@ -208,10 +215,34 @@ async fn what_is_dropped_is_given_back_once_nobody_reads_it() {
         // The first has left the shelf, and is still read by somebody.
         tokio::task::yield_now().await;
         drop(held);
-        let gone = client.shelf.lock().forget(|_| true);
+        let gone = client.shared.shelf.lock().forget(|_| true);
         drop(gone);
     };
     let (_peer, ()) = tokio::join!(served, asked);
+}
+
+#[tokio::test]
+async fn of_blocks_that_are_read_in_order_the_next_one_is_asked_for_before_its_turn() {
+    let (node, client) = (Node::start(), client(8));
+    let info = node.info();
+    let served = async {
+        let mut peer = node.accept().await;
+        for index in 0..3 {
+            let asked = peer.inlet.asked().await;
+            assert_eq!(asked.index, index);
+            peer.pass(passed(&asked, 0), &sealed());
+        }
+        peer
+    };
+    let asked = async {
+        client.read(&info, read(0, 0..10), PATIENT).await.unwrap();
+        assert_eq!(client.kept(), 1, "one block says nothing of an order");
+        client.read(&info, read(1, 0..10), PATIENT).await.unwrap();
+        while client.kept() < 3 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::join!(served, asked);
 }
 
 #[tokio::test]
@@ -301,17 +332,20 @@ async fn a_node_that_promises_a_descriptor_and_sends_none_is_left() {
     tokio::join!(served, asked);
 }
 
+fn loan(file: File) -> BlockLoan {
+    BlockLoan {
+        file,
+        offset: 0,
+        length: LENGTH,
+        checksum: Checksum(0),
+        hold: Box::new(()),
+    }
+}
+
 #[tokio::test]
 async fn memory_that_could_still_be_changed_is_read_and_not_mapped() {
     for seals in [SealFlags::empty(), SealFlags::GROW | SealFlags::SHRINK] {
-        let loan = BlockLoan {
-            file: in_memory(seals),
-            offset: 0,
-            length: LENGTH,
-            checksum: Checksum(0),
-            _hold: Box::new(()),
-        };
-        assert!(matches!(Kept::of(loan), Kept::File(_)));
+        assert!(matches!(Kept::of(loan(in_memory(seals))), Kept::File(_)));
     }
 }
 
@@ -367,22 +401,32 @@ fn absent_blocks_and_refusing_nodes_are_left_alone_for_a_while() {
 }
 
 #[test]
-fn the_shelf_is_bounded_by_number_and_bytes_and_keeps_what_is_used() {
-    let kept = || Kept::Mapped(Bytes::from_static(b"x"));
+fn the_shelf_is_bounded_by_descriptors_and_bytes_and_keeps_what_is_used() {
+    let file = || Kept::of(loan(on_disk()));
+    let mapped = || Kept::Mapped(Bytes::from_static(b"x"));
     let (mut shelf, node) = (Shelf::new(3, 100), NodeId::new(1));
+    let here = |shelf: &mut Shelf, index| {
+        let turn = shelf.turn(key(index), node, false, Instant::now());
+        matches!(turn, Turn::Here(_))
+    };
     for index in 0..3 {
-        assert!(shelf.keep(key(index), kept(), 10).is_empty());
-        shelf.turn(key(0), node, true, Instant::now());
+        assert!(shelf.keep(key(index), file(), 10).is_empty());
+        assert!(here(&mut shelf, 0));
     }
-    assert_eq!(shelf.keep(key(3), kept(), 10).len(), 1);
-    assert!(matches!(
-        shelf.turn(key(0), node, true, Instant::now()),
-        Turn::Here(_)
-    ));
-    assert_eq!(shelf.keep(key(4), kept(), 85).len(), 2);
-    assert_eq!(shelf.len(), 2);
-    assert_eq!(shelf.keep(key(5), kept(), 101).len(), 1, "larger than all");
-    assert_eq!(shelf.len(), 2);
-    assert_eq!(shelf.forget(|_| true).len(), 2);
-    assert!(shelf.keep(key(6), kept(), 100).is_empty());
+    for index in 10..14 {
+        assert!(shelf.keep(key(index), mapped(), 10).is_empty());
+    }
+    assert_eq!(shelf.keep(key(3), file(), 10).len(), 1, "one file too many");
+    assert!(here(&mut shelf, 0) && !here(&mut shelf, 1));
+    assert!(here(&mut shelf, 10), "mapped, so no descriptor");
+    assert_eq!(shelf.len(), 7);
+    assert_eq!(
+        shelf.keep(key(4), mapped(), 70).len(),
+        4,
+        "the oldest first"
+    );
+    assert!(here(&mut shelf, 0) && here(&mut shelf, 3) && here(&mut shelf, 10));
+    assert_eq!(shelf.keep(key(5), file(), 101).len(), 1, "larger than all");
+    assert_eq!(shelf.forget(|_| true).len(), 4);
+    assert!(shelf.keep(key(6), mapped(), 100).is_empty());
 }
