@@ -11,6 +11,7 @@ pub(crate) mod budget;
 pub(crate) mod cold;
 mod elsewhere;
 pub(crate) mod fetch;
+mod gather;
 pub(crate) mod load;
 pub(crate) mod pin;
 pub(crate) mod plan;

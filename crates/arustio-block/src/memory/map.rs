@@ -39,7 +39,9 @@ impl Mapping {
         if !sealed || !reaches || length == 0 {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        let (protect, flags) = (ProtFlags::READ, MapFlags::SHARED);
+        // Its pages are there. Populated, since a write from pages that are not mapped yet makes
+        // the file system zero the page cache first and copy a second time.
+        let (protect, flags) = (ProtFlags::READ, MapFlags::SHARED | MapFlags::POPULATE);
         // SAFETY: a new mapping at a place that the kernel chooses touches no other memory.
         let start = unsafe { mmap(ptr::null_mut(), length, protect, flags, file, 0) }?;
         let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::OutOfMemory)?;

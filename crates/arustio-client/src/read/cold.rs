@@ -25,15 +25,16 @@ use futures::future::join_all;
 use futures::stream::{BoxStream, try_unfold};
 use futures::{StreamExt as _, pin_mut};
 use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::fetch::{Cut, Cutter, Fetcher, Piece};
+use super::fetch::{Cut, Cutter, Fetcher, Piece, Source};
+use super::gather::Gather;
 use crate::block::fill::{Filler, Lease};
 use crate::block::{Alone, BlockOffer, BlockWant, LeaseWord};
 use crate::error::{FsError, Result};
 
-/// Bytes that are sent to a node at a time: what others wait for.
+/// The grid of what is sent to a node.
 pub(super) const FEED: u64 = 256 << 10;
 /// How long a node waits for others before it says that it is still there.
 pub(super) const POLL: Duration = Duration::from_secs(1);
@@ -377,9 +378,11 @@ async fn bring(fetcher: Fetcher, held: Vec<Held>, sender: Sender) {
     let mut errand = Errand {
         renewed: Instant::now(),
         held: held.into(),
+        gather: Gather::new(fetcher.client.config.read.fill_buffer.get()),
         fetcher,
     };
     if let Err(error) = errand.run(&sender).await {
+        errand.flush().await;
         errand.failed(&error);
         let _ = sender.send(Err(error));
     }
@@ -390,7 +393,17 @@ struct Errand {
     fetcher: Fetcher,
     /// Those whose bytes were not all sent.
     held: VecDeque<Held>,
+    /// Bytes under the first of them.
+    gather: Gather,
     renewed: Instant,
+}
+
+/// What comes next of the errand's bytes.
+enum Next {
+    Piece(Piece),
+    AllCame,
+    /// A reader that leaves early brings nothing any more.
+    ReaderLeft,
 }
 
 impl Errand {
@@ -406,25 +419,55 @@ impl Errand {
             self.end(LeaseWord::Uncacheable);
         }
         while !source.is_done() {
-            let next = tokio::select! {
-                biased;
-                next = source.next(&self.fetcher) => next?,
-                // A reader that leaves early brings nothing any more.
-                () = sender.closed() => return Ok(()),
-            };
-            let Some(piece) = next else {
-                break;
+            let piece = match self.next(&mut source, sender).await? {
+                Next::Piece(piece) => piece,
+                Next::AllCame => break,
+                Next::ReaderLeft => return Ok(()),
             };
             let cuts = cutter.push(piece.bytes.clone());
             // The reader may have left in this moment.
             let _ = sender.send(Ok(piece));
             for cut in cuts {
-                self.send(cut).await;
+                self.gather(cut).await;
             }
             self.renew();
         }
-        self.send(cutter.finish()).await;
+        self.gather(cutter.finish()).await;
+        self.flush().await;
         Ok(())
+    }
+
+    /// Waits for bytes, and meanwhile lets no others wait for longer than they may.
+    async fn next(&mut self, source: &mut Source, sender: &Sender) -> Result<Next> {
+        let fetcher = self.fetcher.clone();
+        let next = source.next(&fetcher);
+        pin_mut!(next);
+        loop {
+            let due = self.gather.due();
+            tokio::select! {
+                biased;
+                next = &mut next => return Ok(next?.map_or(Next::AllCame, Next::Piece)),
+                () = sender.closed() => return Ok(Next::ReaderLeft),
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                    self.flush().await;
+                }
+            }
+        }
+    }
+
+    async fn gather(&mut self, cut: Cut) {
+        let Some(end) = self.held.front().map(|held| held.range.end) else {
+            return;
+        };
+        if let Some(cut) = self.gather.push(cut, end, Instant::now()) {
+            self.send(cut).await;
+        }
+    }
+
+    async fn flush(&mut self) {
+        if let Some(cut) = self.gather.take() {
+            self.send(cut).await;
+        }
     }
 
     /// Sends bytes to the node whose lease they are under.

@@ -435,6 +435,13 @@ pub(super) struct Cut {
     pub(super) pieces: Vec<Bytes>,
 }
 
+impl Cut {
+    /// In bytes.
+    pub(super) fn length(&self) -> u64 {
+        self.pieces.iter().map(|piece| piece.len() as u64).sum()
+    }
+}
+
 /// Cuts a run of bytes on a grid, without copying.
 #[derive(Debug)]
 pub(super) struct Cutter {

@@ -25,6 +25,7 @@ use crate::block::{Alone, BlockLease, BlockOffer, BlockWant, BlockWrite, LeaseWo
 use crate::error::{FsError, Result};
 use crate::read::cold::{AHEAD, FEED, POLL};
 use crate::read::fetch::{Cut, Cutter, Source};
+use crate::read::gather::Gather;
 use crate::read::plan;
 
 /// How long nothing may come.
@@ -323,16 +324,24 @@ impl Loader<'_> {
         }
         let grid = FEED.min(self.fetcher.pin.block_size.bytes());
         let mut cutter = Cutter::new(range.start, grid);
+        let mut gather = Gather::new(self.fetcher.client.config.read.fill_buffer.get());
         let (mut sending, mut sent) = (JoinSet::new(), Vec::new());
         while let Some(bytes) = self.next(&mut source).await? {
             for cut in cutter.push(bytes) {
-                self.send(cut, duties, &mut sending).await?;
+                let end = end_of(duties, cut.at);
+                if let Some(cut) = gather.push(cut, end, Instant::now()) {
+                    self.send(cut, duties, &mut sending).await?;
+                }
             }
             while let Some(done) = sending.try_join_next() {
                 sent.push(done.map_err(|_| broken())?);
             }
         }
-        self.send(cutter.finish(), duties, &mut sending).await?;
+        let end = range.end;
+        let last = gather.push(cutter.finish(), end, Instant::now());
+        if let Some(cut) = last.or_else(|| gather.take()) {
+            self.send(cut, duties, &mut sending).await?;
+        }
         while let Some(done) = sending.join_next().await {
             sent.push(done.map_err(|_| broken())?);
         }
@@ -390,6 +399,12 @@ impl Need {
         self.missing = self.missing.iter().flat_map(cut).collect();
         before - length(&self.missing)
     }
+}
+
+/// Where the duty ends that a byte belongs to.
+fn end_of(duties: &[Duty], at: u64) -> u64 {
+    let duty = duties.iter().find(|duty| duty.range.contains(&at));
+    duty.map_or(at, |duty| duty.range.end)
 }
 
 /// Takes acknowledged bytes off what is missing; how many they were.
