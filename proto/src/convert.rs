@@ -29,6 +29,7 @@ mod page;
 mod query;
 mod status;
 mod sync;
+mod used;
 
 #[cfg(test)]
 mod golden_tests;

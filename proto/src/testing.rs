@@ -20,7 +20,9 @@ use arustio_types::meta::merge::{KeyRange, Merge, MergeEntry, MergeKind, MergeRe
 use arustio_types::meta::mount::{MountCapabilities, MountEntry, MountSpec, WriteType};
 use arustio_types::meta::query::{Absent, DetachedFile, Page, UsagePart};
 use arustio_types::meta::setting::{Origin, PathConf, SyncInterval};
-use arustio_types::meta::status::{Content, Derivation, FileKind, FileStatus, Persistence};
+use arustio_types::meta::status::{
+    Content, Derivation, FileKind, FileStatus, Freshness, Persistence,
+};
 use arustio_types::meta::sync::{SyncRequest, SyncTarget, SyncTurn};
 use arustio_types::meta::{Answer, Command, Consistency, Outcome, Query, RequestContext};
 use arustio_types::{
@@ -224,7 +226,7 @@ pub fn status() -> impl Strategy<Value = FileStatus> {
         ),
         (TEXT, TEXT, of(content()), block_size(), of(source())),
         (persistence, of(mount_id()), any::<bool>(), any::<bool>()),
-        (index(), of(timestamp())),
+        (index(), of(timestamp()), of(freshness())),
     )
         .prop_map(|(first, second, third, fourth)| FileStatus {
             path: first.0,
@@ -244,7 +246,18 @@ pub fn status() -> impl Strategy<Value = FileStatus> {
             loaded: third.3,
             changed_at: fourth.0,
             checked_at: fourth.1,
+            freshness: fourth.2,
         })
+}
+
+/// Any freshness of whole milliseconds, as they travel.
+pub fn freshness() -> impl Strategy<Value = Freshness> {
+    let millis = || any::<u32>().prop_map(|millis| Duration::from_millis(millis.into()));
+    let interval = prop_oneof![
+        Just(SyncInterval::Never),
+        millis().prop_map(SyncInterval::Every),
+    ];
+    (interval, of(millis())).prop_map(|(interval, age)| Freshness { interval, age })
 }
 
 /// Any intent.

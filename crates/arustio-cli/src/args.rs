@@ -487,9 +487,9 @@ pub enum AdminCommand {
     },
     /// What the cluster has
     Report {
-        /// The verb.
+        /// The verb; without it, the summary.
         #[command(subcommand)]
-        verb: ReportCommand,
+        verb: Option<ReportCommand>,
     },
 }
 
@@ -525,6 +525,9 @@ pub enum NodeCommand {
 /// `arustio admin report ...`
 #[derive(Debug, Subcommand)]
 pub enum ReportCommand {
+    /// All at a glance: servers, leader, nodes, cache, where reads came from, what stores were
+    /// asked, and what is still to be done; without a verb, this
+    Summary,
     /// Size and use of the cache, by node and tier, and the share of reads that found all
     /// they asked for since the node was started
     Capacity,

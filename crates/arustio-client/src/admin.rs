@@ -8,6 +8,7 @@
 
 mod nodes;
 mod state;
+mod summary;
 mod verify;
 
 use std::sync::Arc;
@@ -28,6 +29,7 @@ use crate::metadata::trouble::Failed;
 
 pub use nodes::{BlockNode, BlockNodes, NodeTier};
 pub use state::{BackupMade, BackupStream, DumpStream};
+pub use summary::Summary;
 pub use verify::{MemberCheck, StateReport, SumsAt, Verification};
 
 /// Where to see what became of a change.

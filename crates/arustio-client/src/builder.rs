@@ -30,6 +30,7 @@ use crate::read::budget::Budget;
 use crate::resolve::Mounts;
 use crate::sync::memory::Looked;
 use crate::tasks::Tasks;
+use crate::told::tell_on;
 
 /// Told in one line what an operation waits for, so that a command can say it.
 pub type Notice = Arc<dyn Fn(&str) + Send + Sync>;
@@ -232,7 +233,7 @@ impl Builder {
             tasks.clone(),
             &config.read,
         );
-        Ok(ArustioFileSystem(Arc::new(Client {
+        let client = Arc::new(Client {
             budget: Budget::new(config.read.buffer.get()),
             mounts: Mounts::new(registry, self.environment, self.host),
             metadata,
@@ -249,7 +250,9 @@ impl Builder {
             tasks,
             lanes: AtomicU32::new(0),
             config,
-        })))
+        });
+        client.tasks.background(tell_on(Arc::downgrade(&client)));
+        Ok(ArustioFileSystem(client))
     }
 }
 

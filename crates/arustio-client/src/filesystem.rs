@@ -204,6 +204,7 @@ impl FileSystem for ArustioFileSystem {
         self.0.tasks.finish_owed().await;
         self.0.tasks.stop(self.0.config.read.fill_linger).await;
         self.0.sessions.close().await;
+        self.0.tell_last().await;
         Ok(())
     }
 }

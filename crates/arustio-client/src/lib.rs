@@ -44,6 +44,7 @@ pub mod read;
 mod resolve;
 mod sync;
 mod tasks;
+mod told;
 pub mod write;
 
 /// The nouns: everything that appears in a signature of this crate.

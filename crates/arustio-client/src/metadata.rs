@@ -20,6 +20,7 @@ use arustio_types::cluster::ClusterView;
 use arustio_types::meta::entries::Entries;
 use arustio_types::meta::sync::{SyncRequest, SyncTarget, SyncTurn};
 use arustio_types::meta::{Answer, Command, Consistency, Outcome, Query, RequestContext};
+use arustio_types::used::Used;
 use arustio_types::{ClusterId, Incarnation};
 use async_trait::async_trait;
 
@@ -64,6 +65,11 @@ pub trait MetadataClient: Send + Sync + fmt::Debug {
 
     /// Gives the turn back; `looked` says that the look was complete and is merged.
     async fn end_sync(&self, target: SyncTarget, ticket: u64, looked: bool) -> Result<()>;
+
+    /// Tells what this client did since it told last; told twice when an answer is lost.
+    async fn tell_used(&self, _used: &Used) -> Result<()> {
+        Ok(())
+    }
 
     /// The block nodes, possibly a few seconds old: correctness never depends on it.
     async fn cluster_view(&self) -> Result<Arc<ClusterView>>;

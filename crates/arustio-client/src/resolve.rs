@@ -24,6 +24,7 @@ use tokio::time::Instant;
 
 use crate::client::{Client, unexpected};
 use crate::error::{FsError, Result};
+use crate::told::Tally;
 
 /// Open mounts. One short lock, never held across an await.
 #[derive(Debug)]
@@ -35,6 +36,7 @@ pub(crate) struct Mounts {
     /// Tells this process from others.
     pub(crate) process: String,
     open: Mutex<HashMap<MountId, (Instant, Arc<Mounted>)>>,
+    pub(crate) tally: Tally,
 }
 
 /// A mount and its open store.
@@ -58,6 +60,7 @@ impl Mounts {
             registry,
             environment,
             open: Mutex::default(),
+            tally: Tally::default(),
         }
     }
 
@@ -74,6 +77,7 @@ impl Mounts {
     /// Opens a store without keeping it.
     pub(crate) fn open(&self, request: &OpenRequest) -> Result<Arc<dyn UnderFileSystem>> {
         let opened = self.registry.open(request).map_err(FsError::caused_by)?;
+        self.tally.watch(opened.metrics);
         Ok(opened.ufs)
     }
 

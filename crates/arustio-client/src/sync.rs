@@ -98,6 +98,9 @@ impl Client {
         if status.mount_point || status.persistence != Persistence::Persisted {
             return Ok(Learned::Nothing);
         }
+        if !force && status.freshness.is_some_and(|known| known.holds()) {
+            return Ok(Learned::Nothing);
+        }
         let mounted = self.mounted(mount).await?;
         let key = if status.is_dir() {
             mounted.directory_key(&status.path)?
@@ -115,7 +118,7 @@ impl Client {
         let max_age = if force {
             Duration::ZERO
         } else {
-            match self.max_age(&status.path).await? {
+            match self.may_be_old(status).await? {
                 Some(age) => age,
                 None => return Ok(Learned::Nothing),
             }
@@ -339,10 +342,15 @@ impl Client {
                 interval
             }
         };
-        Ok(match interval {
-            SyncInterval::Every(age) => Some(age),
-            SyncInterval::Never => None,
-        })
+        Ok(age_of(interval))
+    }
+
+    /// The same of a name of which the namespace has told.
+    async fn may_be_old(&self, status: &FileStatus) -> Result<Option<Duration>> {
+        match status.freshness {
+            Some(known) => Ok(age_of(known.interval)),
+            None => self.max_age(&status.path).await,
+        }
     }
 
     async fn look_at(
@@ -403,6 +411,14 @@ impl Client {
 }
 
 /// What was said instead of a page.
+/// How old knowledge may be; `None`: any age will do.
+fn age_of(interval: SyncInterval) -> Option<Duration> {
+    match interval {
+        SyncInterval::Every(age) => Some(age),
+        SyncInterval::Never => None,
+    }
+}
+
 fn no_page(dir: &FsPath, answer: Answer) -> FsError {
     match answer {
         Answer::Refused(refusal) => FsError::refused(refusal),

@@ -4,6 +4,7 @@
 //! failure, tiers, ways, states. Never a path. All of them stand in a table of
 //! `docs/operations.md`, and a test compares the two.
 
+mod clients;
 mod traffic;
 
 use std::fmt;
@@ -24,6 +25,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 use tokio::sync::watch;
 
+use self::clients::Clients;
 use self::traffic::BlockTraffic;
 pub(crate) use self::traffic::{Opened, Traffic, Way};
 use crate::data::Lending;
@@ -49,6 +51,7 @@ pub struct Metrics {
     requests: Family<RequestLabels, Counter>,
     seconds: Seconds,
     traffic: BlockTraffic,
+    clients: Clients,
 }
 
 impl fmt::Debug for Metrics {
@@ -77,9 +80,11 @@ impl Metrics {
             seconds.clone(),
         );
         let traffic = BlockTraffic::register(&mut registry);
+        let clients = Clients::register(&mut registry);
         Self {
             registry: Arc::new(Mutex::new(registry)),
             traffic,
+            clients,
             requests,
             seconds,
         }
@@ -104,6 +109,11 @@ impl Metrics {
     /// The counters of block bytes that go one way.
     pub(crate) fn traffic(&self, way: Way) -> Traffic {
         self.traffic.of(way)
+    }
+
+    /// What clients tell of themselves.
+    pub(crate) fn clients(&self) -> &Clients {
+        &self.clients
     }
 
     /// Shows what clients have descriptors of, too.

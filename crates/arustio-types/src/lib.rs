@@ -18,6 +18,7 @@ pub mod path;
 pub mod placement;
 pub mod time;
 pub mod unit;
+pub mod used;
 
 pub use block::{BlockKey, BlockSize, BlockSlice};
 pub use content::{Checksum, ContentId, Identity, ObjectVersion, Source, UfsKey, WriteId};

@@ -19,4 +19,4 @@ pub mod sync;
 
 pub use command::{Command, Outcome, Refusal, RequestContext};
 pub use query::{Answer, Consistency, Query};
-pub use status::{FileKind, FileStatus};
+pub use status::{FileKind, FileStatus, Freshness};

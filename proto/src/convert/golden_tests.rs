@@ -472,6 +472,7 @@ fn status() -> FileStatus {
         loaded: false,
         changed_at: LogIndex::new(44),
         checked_at: Some(Timestamp::from_millis(1_700_000_000_001)),
+        freshness: None,
     }
 }
 

@@ -1,13 +1,15 @@
 //! Names, versions, sources, refusals.
 
+use std::time::Duration;
+
 use arustio_types::content::{Identity, MAX_IDENTITY};
 use arustio_types::meta::command::Refusal;
-use arustio_types::meta::status::{Content, FileKind, FileStatus, Persistence};
+use arustio_types::meta::status::{Content, FileKind, FileStatus, Freshness, Persistence};
 use arustio_types::{ContentId, InodeId, LogIndex, MountId, ObjectVersion, Source};
 
 use super::ConvertError;
 use super::field::{
-    MAX_TEXT, bits, block_size, bounded, error_kind, key, optional, path, raw_bits, text,
+    MAX_TEXT, bits, block_size, bounded, error_kind, key, optional, path, raw_bits, required, text,
     timestamp, version,
 };
 use crate::meta::v1 as wire;
@@ -74,6 +76,7 @@ impl From<&FileStatus> for wire::FileStatus {
             loaded: status.loaded,
             changed_at: status.changed_at.get(),
             checked_at: status.checked_at.map(|at| at.millis()),
+            freshness: status.freshness.as_ref().map(Into::into),
         }
     }
 }
@@ -102,6 +105,30 @@ impl TryFrom<wire::FileStatus> for FileStatus {
             loaded: status.loaded,
             changed_at: LogIndex::new(status.changed_at),
             checked_at: status.checked_at.map(timestamp),
+            freshness: optional(status.freshness)?,
+        })
+    }
+}
+
+impl From<&Freshness> for wire::Freshness {
+    fn from(freshness: &Freshness) -> Self {
+        // Rounded up: knowledge is never taken for newer than it is.
+        let whole = |age: Duration| age.as_nanos().div_ceil(1_000_000);
+        Self {
+            interval: Some((&freshness.interval).into()),
+            age: freshness
+                .age
+                .map(|age| u64::try_from(whole(age)).unwrap_or(u64::MAX)),
+        }
+    }
+}
+
+impl TryFrom<wire::Freshness> for Freshness {
+    type Error = ConvertError;
+    fn try_from(freshness: wire::Freshness) -> Result<Self, ConvertError> {
+        Ok(Self {
+            interval: required(freshness.interval, "freshness.interval")?.try_into()?,
+            age: freshness.age.map(Duration::from_millis),
         })
     }
 }

@@ -2,10 +2,11 @@
 //!
 //! Speaks to the metadata servers alone, without a file system: it has to work while
 //! nobody leads. Verbs about the state as a whole stand in `metadata`, those about block
-//! nodes in `nodes`.
+//! nodes in `nodes`, and the look at everything in `report`.
 
 mod metadata;
 mod nodes;
+mod report;
 
 use arustio_client::FsError;
 use arustio_client::admin::{Admin, Group, GroupChange, GroupMember};
@@ -13,7 +14,7 @@ use arustio_client::entropy::Entropy;
 use arustio_client::types::{LogIndex, NodeId};
 use serde_json::{Value, json};
 
-use crate::args::{AdminCommand, Global, MetadataCommand, RaftCommand};
+use crate::args::{AdminCommand, Global, MetadataCommand, RaftCommand, ReportCommand};
 use crate::config;
 use crate::output::{Output, printable, size};
 
@@ -31,7 +32,10 @@ pub(crate) async fn run(global: &Global, verb: AdminCommand) -> Result<u8, FsErr
     let done = match verb {
         AdminCommand::Raft { verb } => raft(&admin, &mut out, verb).await,
         AdminCommand::Node { verb } => nodes::run(&admin, &mut out, verb).await,
-        AdminCommand::Report { verb } => nodes::report(&admin, &mut out, verb).await,
+        AdminCommand::Report { verb } => match verb.unwrap_or(ReportCommand::Summary) {
+            ReportCommand::Summary => report::summary(&admin, &mut out).await,
+            ReportCommand::Capacity => nodes::report(&admin, &mut out).await,
+        },
         AdminCommand::Metadata { verb } => metadata::run(&admin, &mut out, global, verb).await,
     };
     let flushed = out.flush();

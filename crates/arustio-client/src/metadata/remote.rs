@@ -18,6 +18,7 @@ use arustio_types::meta::command::Principal;
 use arustio_types::meta::query::Page;
 use arustio_types::meta::sync::{SyncRequest, SyncTarget, SyncTurn};
 use arustio_types::meta::{Answer, Command, Consistency, Query, RequestContext};
+use arustio_types::used::Used;
 use arustio_types::{ErrorKind, LogIndex};
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -262,6 +263,18 @@ impl MetadataClient for RemoteMetadata {
             async move { service.end_sync(end).await }
         });
         ended.await.map(drop).map_err(Failed::explain)
+    }
+
+    async fn tell_used(&self, used: &Used) -> Result<()> {
+        let tell = wire::TellUsedRequest {
+            caller: Some(self.caller()),
+            used: Some(used.into()),
+        };
+        let told = self.call(Want::Leader, self.request_timeout, |mut service, left| {
+            let tell = request(tell.clone(), left);
+            async move { service.tell_used(tell).await }
+        });
+        told.await.map(drop).map_err(Failed::explain)
     }
 
     /// Only the leader hears the signs of life of block nodes. Who is not told of them goes

@@ -237,7 +237,7 @@ impl Fetcher {
         if came.bytes == 0 {
             return Box::pin(self.elsewhere(&view, Some(node.id), &request)).await;
         }
-        Counters::add(&self.counters.cache_bytes, came.bytes);
+        self.count_from_cache(came.bytes);
         came.parts
     }
 
@@ -280,7 +280,12 @@ impl Fetcher {
 
     pub(super) fn count_cached(&self, parts: &[BlockPart]) {
         let bytes = parts.iter().map(|part| part.bytes.len() as u64).sum();
+        self.count_from_cache(bytes);
+    }
+
+    fn count_from_cache(&self, bytes: u64) {
         Counters::add(&self.counters.cache_bytes, bytes);
+        self.client.mounts.tally.cached(bytes);
     }
 
     /// Streams a range from the store; the bytes also go to the nodes.

@@ -133,6 +133,7 @@ mod tests {
             loaded: false,
             changed_at: LogIndex::new(1),
             checked_at: None,
+            freshness: None,
         }
     }
 

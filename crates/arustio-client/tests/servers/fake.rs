@@ -308,6 +308,13 @@ impl MetadataService for Fake {
     ) -> Result<Response<wire::EndSyncResponse>, Status> {
         Err(Status::unimplemented("nobody asks a fake for it"))
     }
+
+    async fn tell_used(
+        &self,
+        _: Request<wire::TellUsedRequest>,
+    ) -> Result<Response<wire::TellUsedResponse>, Status> {
+        Err(Status::unimplemented("nobody tells a fake"))
+    }
 }
 
 /// A client of these servers.

@@ -146,6 +146,7 @@ pub(crate) fn status(place: &Place, conf: &PathConf, incarnation: Incarnation) -
         loaded: false,
         changed_at: place.changed_at,
         checked_at: None,
+        freshness: None,
     };
     let attributes = match &place.inode {
         InodeRecord::File(file) => {

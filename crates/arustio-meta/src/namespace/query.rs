@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 
+use arustio_types::meta::Freshness;
 use arustio_types::meta::command::{Owed, Refusal};
 use arustio_types::meta::credential::SecretOptions;
 use arustio_types::meta::effect::{Effect, EffectKind};
@@ -53,7 +54,12 @@ fn stat(view: &View<'_>, path: &FsPath) -> Read<Answer> {
     Ok(match resolve::find(&view.txn, path)? {
         Found::Here(place) => {
             let conf = settings::effective(&view.txn, path)?;
-            Answer::Status(inode::status(&place, &conf, view.identity.incarnation))
+            let mut status = inode::status(&place, &conf, view.identity.incarnation);
+            status.freshness = Some(Freshness {
+                interval: conf.effective_sync_interval(),
+                age: None,
+            });
+            Answer::Status(status)
         }
         Found::Missing(missing) => absent(view, &missing),
         Found::Blocked(file) => Answer::Refused(resolve::blocked(path, &file)),

@@ -11,6 +11,7 @@
 mod copies;
 mod nodes;
 mod state;
+mod summary;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -143,6 +144,13 @@ impl AdminService for Admin {
     ) -> Result<Response<wire::ChangeNodeResponse>, Status> {
         let request = request.into_inner();
         answer(&self.metrics, "change_node", self.decide(request)).await
+    }
+
+    async fn get_summary(
+        &self,
+        _: Request<wire::GetSummaryRequest>,
+    ) -> Result<Response<wire::GetSummaryResponse>, Status> {
+        answer(&self.metrics, "get_summary", self.summary()).await
     }
 }
 

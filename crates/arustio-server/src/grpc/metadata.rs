@@ -28,6 +28,7 @@ use arustio_types::meta::sync::SyncTurn;
 use arustio_types::meta::{
     Answer, Command, Consistency, FileKind, FileStatus, Query, RequestContext,
 };
+use arustio_types::used::Used;
 use arustio_types::{Classify as _, InodeId, SystemClock, WallClock};
 use async_trait::async_trait;
 use tonic::{Request, Response, Status};
@@ -133,6 +134,20 @@ impl MetadataService for Metadata {
             Ok(wire::EndSyncResponse {})
         };
         answer(&self.metrics, "end_sync", work).await
+    }
+
+    async fn tell_used(
+        &self,
+        request: Request<wire::TellUsedRequest>,
+    ) -> Result<Response<wire::TellUsedResponse>, Status> {
+        let work = async {
+            // Answered by the leader, so that it alone has the sum.
+            leading(&self.inner()?.store)?;
+            let used: Used = given(request.into_inner().used, "what was used")?;
+            self.metrics.clients().count(&used);
+            Ok(wire::TellUsedResponse {})
+        };
+        answer(&self.metrics, "tell_used", work).await
     }
 }
 
@@ -261,6 +276,7 @@ impl Inner {
         found.map_err(|error: StateMachineError| Failure::new(error.kind(), error.to_string()))
     }
 
+    /// Ages of a name and, of a directory, of its listing.
     async fn dated(&self, mut status: FileStatus) -> FileStatus {
         if status.mount.is_none() {
             return status;
@@ -268,20 +284,31 @@ impl Inner {
         let own = status
             .is_dir()
             .then(|| self.syncs.checked_at(status.inode, None));
-        status.checked_at = match own.flatten() {
-            Some(checked) => Some(checked),
-            None => self.checked_by_name(&status).await,
-        };
+        status.checked_at = own.flatten();
+        if let (Some(dir), Some(name)) = (self.parent(&status).await, status.path.name()) {
+            let by_name = || self.syncs.checked_at(dir, Some(name));
+            status.checked_at = status.checked_at.or_else(by_name);
+            if let Some(known) = &mut status.freshness {
+                known.age = self.syncs.age(dir, name, self.moment());
+            }
+        }
         status
     }
 
-    async fn checked_by_name(&self, status: &FileStatus) -> Option<arustio_types::Timestamp> {
+    async fn parent(&self, status: &FileStatus) -> Option<InodeId> {
         let path = status.path.parent()?;
         let options = ReadOptions::from(Consistency::Stale);
         let parent = self.store.query(Query::Stat { path }, options).await;
         match parent.ok()? {
-            Answer::Status(parent) => self.syncs.checked_at(parent.inode, status.path.name()),
+            Answer::Status(parent) => Some(parent.inode),
             _ => None,
+        }
+    }
+
+    fn moment(&self) -> Moment {
+        Moment {
+            elapsed: self.monotonic.now(),
+            wall: SystemClock.now(),
         }
     }
 
@@ -308,11 +335,7 @@ impl Inner {
     ) -> Result<wire::BeginSyncResponse, Failure> {
         let request = given(request.request, "the question")?;
         let status = leading(&self.store)?;
-        let now = Moment {
-            elapsed: self.monotonic.now(),
-            wall: SystemClock.now(),
-        };
-        let turn: SyncTurn = self.syncs.ask(&request, status.applied, now);
+        let turn: SyncTurn = self.syncs.ask(&request, status.applied, self.moment());
         Ok(wire::BeginSyncResponse {
             turn: Some((&turn).into()),
         })

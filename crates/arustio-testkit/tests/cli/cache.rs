@@ -301,3 +301,31 @@ async fn bytes_are_counted_by_the_way_that_they_go() {
     let hits = "arustio_server_block_answers_total{wire=\"tcp\",status=\"ok\"}";
     assert!(counted(&house, hits).await > 0);
 }
+
+#[tokio::test]
+async fn the_report_says_where_bytes_came_from_and_what_stores_were_asked() {
+    let house = cold().await;
+    let before = house.s3.stats().snapshot().total().requests;
+    // What is not read yet comes from the store, and the second time from the cache.
+    for _ in 0..2 {
+        let got = fs(&house, &["cat", "/data/d/c"]).await;
+        assert_eq!(got.ok().len(), 5 * MIB);
+    }
+    let asked = house.s3.stats().snapshot().total().requests - before;
+    let report = house.run(&["--json", "admin", "report"]).await.ok();
+    let report = objects(&report);
+    assert_eq!(report[0]["read_bytes"], 10 * MIB, "{report:?}");
+    assert_eq!(report[0]["read_bytes_from_cache"], 5 * MIB);
+    assert_eq!(report[0]["members"], 1);
+    assert_eq!(report[0]["nodes_living"], 1);
+    assert_eq!(report[0]["pending"], 0);
+    let told = report[0]["ufs_requests"].as_u64().unwrap();
+    // The mount's own requests are told, too.
+    assert!(told >= asked && asked >= 2, "{told} told, {asked} asked");
+    let said = house.run(&["admin", "report", "summary"]).await.ok();
+    assert!(
+        said.contains("\nreads     50% of 10 MiB from the cache"),
+        "{said}"
+    );
+    assert!(said.contains("\npending   nothing\n"), "{said}");
+}

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arustio_client::entropy::Entropy;
@@ -231,6 +232,15 @@ impl House {
         builder.connect().await.unwrap()
     }
 
+    /// A client, and how many requests it has sent to the metadata service.
+    pub(crate) async fn counted_client(&self) -> (ArustioFileSystem, Arc<AtomicU64>) {
+        let link = Link::default();
+        let sent = Arc::clone(&link.sent);
+        let seam = Seam::new(&self.config(), link, Box::new(|_| ()));
+        let builder = Builder::new().config(self.config()).metadata(seam);
+        (builder.connect().await.unwrap(), sent)
+    }
+
     /// A client that a test will end in the middle of something.
     pub(crate) async fn victim(&self) -> Victim {
         self.victim_with(SHORT).await
@@ -335,12 +345,12 @@ impl Victim {
 
     /// Nothing reaches the metadata service from now on.
     pub(crate) fn cut_off(&self) {
-        self.link.0.send_replace(false);
+        self.link.up.send_replace(false);
     }
 
     /// Everything reaches it again.
     pub(crate) fn connect_again(&self) {
-        self.link.0.send_replace(true);
+        self.link.up.send_replace(true);
     }
 
     /// Ends it without a word.
@@ -361,17 +371,24 @@ impl Drop for Victim {
 
 /// Whether a victim reaches the metadata service.
 #[derive(Debug, Clone)]
-struct Link(watch::Sender<bool>);
+struct Link {
+    up: watch::Sender<bool>,
+    sent: Arc<AtomicU64>,
+}
 
 impl Default for Link {
     fn default() -> Self {
-        Self(watch::Sender::new(true))
+        Self {
+            up: watch::Sender::new(true),
+            sent: Arc::default(),
+        }
     }
 }
 
 impl Link {
     async fn up(&self) {
-        let mut state = self.0.subscribe();
+        self.sent.fetch_add(1, Ordering::Relaxed);
+        let mut state = self.up.subscribe();
         // The sender lives in self.
         let _ = state.wait_for(|up| *up).await;
     }

@@ -1,9 +1,11 @@
 //! N5: listings stream, name everything once, and ask for no more than is taken.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use arustio_client::{FileSystem, ListOptions};
+use arustio_client::types::meta::setting::{PathConf, SyncInterval};
+use arustio_client::{FileSystem, ListOptions, StatOptions};
 use arustio_testkit::s3::{FaultAction, FaultRule, Operation, Profile};
 use futures::{StreamExt as _, TryStreamExt as _};
 
@@ -144,4 +146,42 @@ async fn l4_a_name_that_somebody_else_is_looking_for_is_found_by_all_who_wait() 
     house.struck(looks).await;
     assert_eq!(other.read("/data/d/f").await.unwrap(), "put there");
     assert_eq!(first.await.unwrap().unwrap(), "put there");
+}
+
+#[tokio::test]
+async fn r3_what_another_client_has_looked_at_lately_is_one_question() {
+    let (house, fs) = House::mounted().await;
+    for i in 0..10 {
+        house.put(&format!("d/f{i}"), "x");
+    }
+    fs.names("/data/d").await;
+    let (other, sent) = house.counted_client().await;
+    // Mounts and what else is asked for once.
+    assert!(other.exists("/data/d/f0").await);
+    house.s3.stats().reset();
+    let before = sent.load(Ordering::Relaxed);
+    for i in 1..10 {
+        assert!(other.exists(&format!("/data/d/f{i}")).await);
+    }
+    assert_eq!(sent.load(Ordering::Relaxed) - before, 9);
+    assert_eq!(house.s3.stats().snapshot().total().requests, 0);
+}
+
+#[tokio::test]
+async fn r3_what_is_older_than_the_interval_of_its_path_is_looked_at_again() {
+    let (house, fs) = House::mounted().await;
+    house.put("d/f", "x");
+    fs.names("/data/d").await;
+    house.put("d/f", "changed");
+    let size = async || {
+        let status = fs.stat(&p("/data/d/f"), StatOptions::default()).await;
+        status.unwrap().size
+    };
+    assert_eq!(size().await, 1, "known for less than a minute");
+    let each_time = PathConf {
+        sync_interval: Some(SyncInterval::Every(Duration::ZERO)),
+        ..PathConf::default()
+    };
+    fs.set_conf(&p("/data/d"), each_time, vec![]).await.unwrap();
+    assert_eq!(size().await, 7);
 }

@@ -227,8 +227,13 @@ async fn blocks_follow_weights_drains_deaths_and_removals() {
     let found = fs.location(&p("/data/first")).await.unwrap();
     let owns: Vec<u64> = found.nodes.iter().map(|share| share.owns).collect();
     assert_eq!(owns, share, "each has what belongs on it");
-    let told = known(&admin, &nodes[2].address(), "serves").await;
-    assert!(told.tiers.iter().any(|tier| tier.used > 0), "{told:?}");
+    // As of its last sign of life.
+    eventually(async || {
+        let told = known(&admin, &nodes[2].address(), "serves").await;
+        let some = told.tiers.iter().any(|tier| tier.used > 0);
+        some.then_some(()).ok_or_else(|| format!("{told:?}"))
+    })
+    .await;
 
     // Draining: read without the store, moved on by that, and given nothing new.
     change(&admin, all[2].id(), NodeChange::Draining(true)).await;

@@ -440,6 +440,7 @@ impl Maker {
             loaded: entry.loaded,
             changed_at: entry.changed_at,
             checked_at: entry.checked_at,
+            freshness: None,
         }
     }
 
@@ -490,6 +491,7 @@ mod tests {
             loaded: false,
             changed_at: LogIndex::new(9),
             checked_at: None,
+            freshness: None,
         }
     }
 

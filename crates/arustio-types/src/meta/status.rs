@@ -1,5 +1,8 @@
 //! What is known of a name.
 
+use std::time::Duration;
+
+use super::setting::SyncInterval;
 use crate::block::BlockSize;
 use crate::content::{ContentId, Source};
 use crate::id::{Incarnation, InodeId, LogIndex, MountId};
@@ -98,6 +101,29 @@ pub struct FileStatus {
     pub changed_at: LogIndex,
     /// When the UFS was last asked about this, wall clock; soft state (R3).
     pub checked_at: Option<Timestamp>,
+    /// How new this is; only of a name that was asked for by itself. Two statuses that
+    /// differ in nothing else are equal.
+    pub freshness: Option<Freshness>,
+}
+
+/// How new the knowledge of a name is, as the server that answers knows it (R3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Freshness {
+    /// How old it may be.
+    pub interval: SyncInterval,
+    /// How long ago the look began that is the newest in the answer, by the monotonic clock
+    /// of the server; `None` where it knows of none, which says nothing.
+    pub age: Option<Duration>,
+}
+
+impl Freshness {
+    /// Whether nobody has to look. An interval of zero asks for a look each time.
+    pub fn holds(&self) -> bool {
+        match self.interval {
+            SyncInterval::Never => true,
+            SyncInterval::Every(most) => !most.is_zero() && self.age.is_some_and(|age| age <= most),
+        }
+    }
 }
 
 impl FileStatus {
@@ -145,5 +171,22 @@ impl PartialEq for FileStatus {
     fn eq(&self, other: &Self) -> bool {
         let same_content = self.content == other.content || self.content_id() == other.content_id();
         same_content && self.facts() == other.facts()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn r3_what_is_older_than_its_interval_or_of_unknown_age_does_not_hold() {
+        let known = |interval, age| Freshness { interval, age }.holds();
+        let every = |secs| SyncInterval::Every(Duration::from_secs(secs));
+        let age = |secs| Some(Duration::from_secs(secs));
+        assert!(known(every(60), age(60)));
+        assert!(!known(every(60), age(61)));
+        assert!(!known(every(60), None));
+        assert!(!known(every(0), age(0)), "zero asks for a look each time");
+        assert!(known(SyncInterval::Never, None));
     }
 }

@@ -10,7 +10,7 @@ use arustio_client::types::{ErrorKind, NodeId};
 use serde_json::{Value, json};
 
 use super::columns;
-use crate::args::{NodeCommand, ReportCommand};
+use crate::args::NodeCommand;
 use crate::output::{Output, printable, size};
 
 /// Runs one verb about nodes.
@@ -29,13 +29,8 @@ pub(super) async fn run(admin: &Admin, out: &mut Output, verb: NodeCommand) -> R
     }
 }
 
-/// Runs one report.
-pub(super) async fn report(
-    admin: &Admin,
-    out: &mut Output,
-    verb: ReportCommand,
-) -> Result<(), FsError> {
-    let ReportCommand::Capacity = verb;
+/// Size and use, by node and tier.
+pub(super) async fn report(admin: &Admin, out: &mut Output) -> Result<(), FsError> {
     let nodes = admin.nodes().await?;
     if out.is_json() {
         return tiers(&nodes).try_for_each(|(node, tier)| out.object(&tier_object(node, tier)));
@@ -195,7 +190,8 @@ fn capacity(nodes: &BlockNodes) -> Vec<String> {
     columns(&rows)
 }
 
-fn percent(part: u64, whole: u64) -> String {
+/// Whole percents, rounded down.
+pub(super) fn percent(part: u64, whole: u64) -> String {
     match whole {
         0 => "-".to_owned(),
         whole => format!("{}%", u128::from(part) * 100 / u128::from(whole)),
