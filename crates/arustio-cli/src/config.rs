@@ -90,6 +90,22 @@ mod tests {
     }
 
     #[test]
+    fn endpoints_are_mapped_in_the_file_and_other_keys_beside_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.toml");
+        let map = "[ufs.endpoint_map]\n\"http://minio:9000\" = \"http://localhost:9000\"\n";
+        std::fs::write(&path, map).unwrap();
+        let config = read(&path).unwrap();
+        assert_eq!(
+            config.ufs.endpoint_map["http://minio:9000"],
+            "http://localhost:9000"
+        );
+        std::fs::write(&path, "[ufs]\nendpoint_maps = {}\n").unwrap();
+        let error = read(&path).unwrap_err().to_string();
+        assert!(error.contains("did you mean `endpoint_map`?"), "{error}");
+    }
+
+    #[test]
     fn an_unknown_key_of_the_file_is_refused_with_its_name() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("config.toml");

@@ -235,7 +235,7 @@ impl Builder {
         );
         let client = Arc::new(Client {
             budget: Budget::new(config.read.buffer.get()),
-            mounts: Mounts::new(registry, self.environment, self.host),
+            mounts: Mounts::new(registry, self.environment, config.ufs.clone(), self.host),
             metadata,
             sessions,
             blocks,

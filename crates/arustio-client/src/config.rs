@@ -3,6 +3,7 @@
 //! Every bound has a reason in its doc. Components (metadata, blocks, clocks) never
 //! hide in here; the builder takes them.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use arustio_types::ByteSize;
@@ -46,6 +47,8 @@ pub struct ClientConfig {
     pub write: WriteConfig,
     /// Looking at the under file system.
     pub sync: SyncConfig,
+    /// Reaching it.
+    pub ufs: UfsConfig,
 }
 
 /// How the bytes of blocks travel between this client and block nodes.
@@ -157,6 +160,48 @@ pub struct SyncConfig {
     pub parallel: usize,
 }
 
+/// How this client reaches the stores of mounts.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct UfsConfig {
+    /// Endpoints of mounts, and where this client reaches them instead: a mount holds the
+    /// address that most of its clients use, and some see the store under another one. Whole
+    /// URLs are compared, without a slash at their end; what the mount holds stays as it is.
+    pub endpoint_map: BTreeMap<String, String>,
+}
+
+impl UfsConfig {
+    /// Where this client reaches an endpoint, if not under its own address.
+    pub(crate) fn reached_at(&self, endpoint: &str) -> Option<&str> {
+        let endpoint = endpoint.trim_end_matches('/');
+        let mut pairs = self.endpoint_map.iter();
+        let found = pairs.find(|(from, _)| from.trim_end_matches('/') == endpoint);
+        found.map(|(_, to)| to.trim_end_matches('/'))
+    }
+
+    fn check(&self) -> Result<()> {
+        let mut urls = self.endpoint_map.iter().flat_map(|(from, to)| [from, to]);
+        let Some(odd) = urls.find(|url| !is_http_url(url)) else {
+            return Ok(());
+        };
+        let message = format!(
+            "ufs.endpoint_map: {odd:?} is not an endpoint: expected http://HOST:PORT or https://HOST"
+        );
+        Err(FsError::new(
+            arustio_types::ErrorKind::InvalidArgument,
+            message,
+        ))
+    }
+}
+
+/// Something that a store can be asked at.
+fn is_http_url(url: &str) -> bool {
+    let rest = url
+        .strip_prefix("http://")
+        .or_else(|| url.strip_prefix("https://"));
+    rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/') && !rest.contains(' '))
+}
+
 impl Default for ClientConfig {
     fn default() -> Self {
         Self {
@@ -171,6 +216,7 @@ impl Default for ClientConfig {
             read: ReadConfig::default(),
             write: WriteConfig::default(),
             sync: SyncConfig::default(),
+            ufs: UfsConfig::default(),
         }
     }
 }
@@ -278,6 +324,45 @@ impl ClientConfig {
         if self.read.buffer < self.read.whole_object || self.read.buffer < self.read.part {
             return refuse("read.buffer must hold read.whole_object and read.part");
         }
+        self.ufs.check()?;
         Ok(CheckedConfig(self))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mapped(from: &str, to: &str) -> ClientConfig {
+        let mut config = ClientConfig::default();
+        let map = &mut config.ufs.endpoint_map;
+        map.insert(from.to_owned(), to.to_owned());
+        config
+    }
+
+    #[test]
+    fn an_endpoint_is_mapped_whole_and_a_slash_at_its_end_counts_for_nothing() {
+        let config = mapped("http://minio:9000/", "http://localhost:9000/");
+        let reached = |endpoint| config.ufs.reached_at(endpoint);
+        assert_eq!(reached("http://minio:9000"), Some("http://localhost:9000"));
+        assert_eq!(reached("http://minio:9000/"), Some("http://localhost:9000"));
+        assert_eq!(reached("http://minio:90001"), None);
+        assert_eq!(reached("http://minio"), None);
+        assert_eq!(reached("https://minio:9000"), None);
+    }
+
+    #[test]
+    fn what_is_no_endpoint_is_refused_with_its_name() {
+        let good = mapped("http://minio:9000", "https://s3.example");
+        assert!(good.validate().is_ok());
+        for (from, to) in [
+            ("minio:9000", "http://localhost:9000"),
+            ("http://minio:9000", "localhost:9000"),
+            ("http://minio:9000", "http://"),
+            ("http://minio:9000", "http://a b"),
+        ] {
+            let error = mapped(from, to).validate().unwrap_err().to_string();
+            assert!(error.contains("ufs.endpoint_map"), "{error}");
+        }
     }
 }

@@ -6,6 +6,7 @@
 //! changed, which is looked at once in the time of a session and after the credentials
 //! were refused.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,14 +24,20 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::client::{Client, unexpected};
+use crate::config::UfsConfig;
 use crate::error::{FsError, Result};
 use crate::told::Tally;
+
+/// The option of a mount that says where its store answers.
+const ENDPOINT: &str = "endpoint";
 
 /// Open mounts. One short lock, never held across an await.
 #[derive(Debug)]
 pub(crate) struct Mounts {
     registry: Arc<UfsRegistry>,
     environment: Environment,
+    /// How stores are reached from here.
+    reach: UfsConfig,
     /// The name of this host, where the caller said it.
     pub(crate) host: Option<String>,
     /// Tells this process from others.
@@ -51,6 +58,7 @@ impl Mounts {
     pub(crate) fn new(
         registry: Arc<UfsRegistry>,
         environment: Environment,
+        reach: UfsConfig,
         host: Option<String>,
     ) -> Self {
         let of = host.as_deref().unwrap_or("this host");
@@ -59,6 +67,7 @@ impl Mounts {
             host,
             registry,
             environment,
+            reach,
             open: Mutex::default(),
             tally: Tally::default(),
         }
@@ -76,9 +85,26 @@ impl Mounts {
 
     /// Opens a store without keeping it.
     pub(crate) fn open(&self, request: &OpenRequest) -> Result<Arc<dyn UnderFileSystem>> {
-        let opened = self.registry.open(request).map_err(FsError::caused_by)?;
+        let here = self.seen_from_here(request);
+        let opened = self
+            .registry
+            .open(here.as_ref())
+            .map_err(FsError::caused_by)?;
         self.tally.watch(opened.metrics);
         Ok(opened.ufs)
+    }
+
+    /// The request with the endpoint that this client reaches the store at. Only what is
+    /// opened changes: a mount is recorded as it was asked for.
+    fn seen_from_here<'a>(&self, request: &'a OpenRequest) -> Cow<'a, OpenRequest> {
+        let endpoint = request.options.get(ENDPOINT);
+        let Some(reached) = endpoint.and_then(|endpoint| self.reach.reached_at(endpoint)) else {
+            return Cow::Borrowed(request);
+        };
+        let mut here = request.clone();
+        let options = &mut here.options.plain;
+        options.insert(ENDPOINT.to_owned(), reached.to_owned());
+        Cow::Owned(here)
     }
 
     /// Forgets an open mount: the next use opens it anew.

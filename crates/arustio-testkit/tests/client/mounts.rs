@@ -153,3 +153,25 @@ async fn n7_two_mounts_of_the_same_objects_may_not_both_be_writable() {
     fs.mkdirs("/plain/inside").await;
     assert_eq!(fs.names("/").await, ["data", "plain", "second"]);
 }
+
+#[tokio::test]
+async fn a_client_that_sees_the_store_elsewhere_maps_its_endpoint() {
+    let house = House::start().await;
+    // As in a network of containers: a name that means nothing here.
+    let inside = "http://store.invalid:9000";
+    let fs = house
+        .client_with(|config| {
+            let map = &mut config.ufs.endpoint_map;
+            map.insert(inside.to_owned(), house.s3.endpoint().to_owned());
+        })
+        .await;
+    let request = house.request("/data", "s3://test-bucket");
+    let request = request.option("endpoint", inside);
+    fs.mount(request).await.unwrap();
+    fs.write("/data/f", "bytes").await.unwrap();
+    assert_eq!(house.object("f").unwrap(), "bytes");
+    house.put("g", "outside");
+    assert_eq!(fs.read("/data/g").await.unwrap(), "outside");
+    let recorded = &fs.mounts().await.unwrap()[0].spec.options;
+    assert_eq!(recorded["endpoint"], inside, "the mount is for everybody");
+}
