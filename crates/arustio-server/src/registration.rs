@@ -18,6 +18,7 @@ use arustio_types::cluster::DataEndpoints;
 use arustio_types::meta::{Command, Outcome, RequestContext};
 use arustio_types::{ErrorKind, NodeId, SystemClock, WallClock as _};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
@@ -33,6 +34,12 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 const LAST_WORD: Duration = Duration::from_secs(1);
 /// Hints that are followed before there is a pause.
 const HOPS: usize = 3;
+/// A node that starts together with the metadata servers waits for them; from then on that is
+/// something to look at.
+const START: Duration = Duration::from_secs(10);
+
+/// The server that a node could not be announced to, and why.
+type Trouble = (String, Failure);
 
 /// What a node says of itself.
 pub(crate) struct Announcement {
@@ -71,6 +78,8 @@ pub(crate) fn context(deadline: Duration) -> RequestContext {
 pub(crate) async fn announce(announcement: Announcement, stop: CancellationToken) {
     let mut turn = 0;
     let mut leader: Option<(String, Channel)> = None;
+    let began = Instant::now();
+    let mut starting = true;
     loop {
         let mut heard = None;
         // What is under way may register the node; only who knows its number can say that it
@@ -79,9 +88,19 @@ pub(crate) async fn announce(announcement: Announcement, stop: CancellationToken
             stop.cancelled().await;
             tokio::time::sleep(LAST_WORD).await;
         };
-        tokio::select! {
-            () = announcement.find(&mut leader, &mut heard, &mut turn) => {}
+        let trouble = tokio::select! {
+            trouble = announcement.find(&mut leader, &mut heard, &mut turn) => trouble,
             () = patience => break,
+        };
+        starting = starting && heard.is_none() && began.elapsed() < START;
+        match trouble {
+            Some((server, failure)) if starting => {
+                tracing::info!(server, "waiting for a metadata server: {failure}");
+            }
+            Some((server, failure)) => {
+                tracing::warn!(server, "cannot announce this block node: {failure}");
+            }
+            None => {}
         }
         if let Some(server) = heard {
             tracing::info!(server, "announced to the cluster");
@@ -100,18 +119,18 @@ pub(crate) async fn announce(announcement: Announcement, stop: CancellationToken
 
 impl Announcement {
     /// One sign of life: to the known leader, else to one server after the other, where
-    /// hints are followed. `heard` is the server that is new.
+    /// hints are followed. `heard` is the server that is new; told is what stood in the way.
     async fn find(
         &self,
         leader: &mut Option<(String, Channel)>,
         heard: &mut Option<String>,
         turn: &mut usize,
-    ) {
+    ) -> Option<Trouble> {
         let mut hint = None;
         for _ in 0..HOPS {
             if let Some((server, channel)) = leader.as_ref() {
                 let Err(failure) = self.say(channel, false).await else {
-                    return;
+                    return None;
                 };
                 tracing::debug!(server, "lost the metadata leader: {failure}");
                 hint = failure.leader;
@@ -123,10 +142,7 @@ impl Announcement {
                     let servers = (self.servers)();
                     *turn += 1;
                     let at = (*turn - 1) % servers.len().max(1);
-                    let Some(server) = servers.get(at).cloned() else {
-                        return;
-                    };
-                    server
+                    servers.get(at).cloned()?
                 }
             };
             match self.greet(&server).await {
@@ -134,19 +150,17 @@ impl Announcement {
                     *leader = Some((server.clone(), channel));
                     *turn = 0;
                     *heard = Some(server);
-                    return;
+                    return None;
                 }
                 Err(failure) if failure.leader.is_some() => hint = failure.leader,
                 Err(failure) if failure.not_leader => {
                     tracing::debug!(server, "not announced yet: {failure}");
                 }
-                Err(_) if self.refused.borrow().is_some() => return,
-                Err(failure) => {
-                    tracing::warn!(server, "cannot announce this block node: {failure}");
-                    return;
-                }
+                Err(_) if self.refused.borrow().is_some() => return None,
+                Err(failure) => return Some((server, failure)),
             }
         }
+        None
     }
 
     /// Says that the node leaves, also when it was stopped between its registration and the
