@@ -88,6 +88,13 @@ pub enum Command {
         #[command(subcommand)]
         verb: MetadataCommand,
     },
+    /// Ask the server with the same settings at its HTTP address, within seconds: exit 0 when it
+    /// answers, else 1
+    Health {
+        /// Whether it takes requests, and else what it waits for
+        #[arg(long)]
+        ready: bool,
+    },
 }
 
 /// `arustio-server metadata ...`

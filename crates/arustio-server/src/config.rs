@@ -404,6 +404,11 @@ impl ServerConfig {
 }
 
 impl ServerConfig {
+    /// Where health is served, for whoever asks and does not listen.
+    pub(crate) fn health_address(&self) -> Result<SocketAddr, ServerError> {
+        address("http.listen", &self.http.listen, true)
+    }
+
     /// Where frames are spoken, given where gRPC is.
     fn frames_address(&self, grpc: SocketAddr) -> Result<SocketAddr, ServerError> {
         let setting = "frames.listen";

@@ -26,6 +26,7 @@ pub mod error;
 mod forming;
 mod founding;
 mod grpc;
+mod health;
 mod http;
 mod introduction;
 mod jobs;

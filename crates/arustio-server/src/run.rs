@@ -18,7 +18,7 @@ use crate::compose::{Engine, Server};
 use crate::config::{self, CheckedServer};
 use crate::data_dir::make_key;
 use crate::error::ServerError;
-use crate::{offline, telemetry};
+use crate::{health, offline, telemetry};
 
 /// Exit code after a second signal.
 const INTERRUPTED: u8 = 130;
@@ -50,6 +50,9 @@ fn start(args: &Args) -> Result<ExitCode, ServerError> {
     if args.print_config {
         say(&config::print(&loaded)?)?;
         return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(Command::Health { ready }) = &args.command {
+        return health::run(loaded.config.health_address()?, *ready);
     }
     telemetry::install(&loaded.config.log, env.get("ARUSTIO_LOG"))?;
     let checked = loaded.config.validate()?;
