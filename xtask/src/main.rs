@@ -42,6 +42,8 @@ enum Command {
     Demo(programs::Demo),
     /// Start, stop and hurt a cluster of real daemons: up, down, kill, start, status
     Cluster(programs::Cluster),
+    /// Run the compose files of deploy/ with a real Docker daemon, and look at what a person sees
+    Containers(programs::Containers),
     /// Build and run all tests
     Test(suite::Test),
     /// Put `arustio` and `arustio-server` on the PATH
@@ -77,6 +79,7 @@ fn run(command: Command) -> Result<()> {
         Command::Setup => setup::command(),
         Command::Demo(demo) => demo.run(),
         Command::Cluster(cluster) => cluster.run(),
+        Command::Containers(containers) => containers.run(),
         Command::Test(test) => test.run(),
         Command::Install(install) => install.run(),
         Command::Uninstall(uninstall) => uninstall.run(),

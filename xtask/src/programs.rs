@@ -1,6 +1,6 @@
 //! The programs that show and measure the whole system: built here, then started in our place.
 //!
-//! What they do is theirs: `arustio-demo` and `arustio-cluster` belong to `arustio-testkit`, `arustio-bench-rows` to
+//! What they do is theirs: `arustio-demo`, `arustio-cluster` and `arustio-containers` belong to `arustio-testkit`, `arustio-bench-rows` to
 //! `arustio-benches`. They learn where the binaries are by `--bin-dir` and get the flags unchanged.
 
 use std::ffi::OsString;
@@ -20,6 +20,7 @@ pub(crate) const SYSTEM: [&str; 3] = ["arustio-server", "arustio-cli", "arustio-
 
 const DEMO: (&str, &str) = ("arustio-testkit", "arustio-demo");
 const CLUSTER: (&str, &str) = ("arustio-testkit", "arustio-cluster");
+const CONTAINERS: (&str, &str) = ("arustio-testkit", "arustio-containers");
 const BENCH: (&str, &str) = ("arustio-benches", "arustio-bench-rows");
 
 /// Build both servers and the command, and show the main job on real data.
@@ -115,6 +116,32 @@ impl Cluster {
             return become_program(CLUSTER, &folder, words);
         }
         start(CLUSTER, self.profile, &SYSTEM, words)
+    }
+}
+
+/// Run the compose files of deploy/ with a real Docker daemon; exit code 77 where it cannot run.
+#[derive(Debug, Args)]
+pub(crate) struct Containers {
+    /// Only make the image arustio/arustio:local, with the daemon that runs
+    #[arg(long)]
+    image: bool,
+    /// Compile the source in a container too, which takes long, and say how long it took
+    #[arg(long)]
+    source: bool,
+    /// How to compile: `dev` reuses what the tests have built
+    #[arg(long, value_enum, default_value_t = Profile::Release)]
+    profile: Profile,
+}
+
+impl Containers {
+    pub(crate) fn run(&self) -> Result<()> {
+        let metadata = workspace::members()?;
+        let deploy = metadata.workspace_root.join("deploy");
+        let mut flags: Vec<OsString> = vec!["--deploy".into(), deploy.into()];
+        let given = [("--image", self.image), ("--source", self.source)];
+        let given = given.iter().filter(|(_, given)| *given);
+        flags.extend(given.map(|(name, _)| OsString::from(name)));
+        start(CONTAINERS, self.profile, &SYSTEM, flags)
     }
 }
 

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod cluster;
+pub mod containers;
 pub mod demo;
 pub mod processes;
 pub mod s3;

@@ -170,7 +170,7 @@ pub fn free_port() -> Result<u16> {
 }
 
 /// MinIO as a command, or built once by Go into the user's cache folder.
-async fn find_minio() -> Result<PathBuf> {
+pub(crate) async fn find_minio() -> Result<PathBuf> {
     let on_path = std::env::var_os("PATH")
         .iter()
         .flat_map(std::env::split_paths)
@@ -196,7 +196,7 @@ async fn find_minio() -> Result<PathBuf> {
     Ok(built)
 }
 
-fn user_cache() -> Result<PathBuf> {
+pub(crate) fn user_cache() -> Result<PathBuf> {
     if let Some(folder) = std::env::var_os("XDG_CACHE_HOME") {
         return Ok(folder.into());
     }
