@@ -9,6 +9,7 @@ use super::compose::Project;
 use super::quick_start::EXPECTED;
 use super::{Stage, eventually};
 
+const QUICK_START: &str = "docker-compose.yml";
 const SOON: Duration = Duration::from_secs(30);
 
 /// The acts, in order; the quick start runs and is mounted.
@@ -134,18 +135,23 @@ async fn a_port_is_taken(stage: &Stage, project: &Project) -> Result<()> {
     Ok(())
 }
 
-/// A compose file over the quick start.
-fn with_more(stage: &Stage, project: &Project, name: &str, text: &str) -> Result<Project> {
+/// A compose file over another one.
+pub(super) fn with_more(
+    stage: &Stage,
+    project: &Project,
+    (below, name): (&str, &str),
+    text: &str,
+) -> Result<Project> {
     let file: PathBuf = stage.folder.join(name);
     std::fs::write(&file, text)?;
-    let files = format!("docker-compose.yml:{}", file.display());
+    let files = format!("{below}:{}", file.display());
     Ok(project.clone().with("COMPOSE_FILE", &files))
 }
 
-/// Starts the server alone, and waits until its log has all of these words in one line.
-async fn logs(project: &Project, words: &[&str]) -> Result<()> {
+/// Starts a server alone, and waits until its log has all of these words in one line.
+pub(super) async fn logs(project: &Project, service: &str, words: &[&str]) -> Result<()> {
     project
-        .run(&["docker-compose", "up", "-d", "arustio"])
+        .run(&["docker-compose", "up", "-d", service])
         .await?
         .ok()?;
     let said = eventually("the log says what is wrong", SOON, async || {
@@ -166,9 +172,10 @@ async fn logs(project: &Project, words: &[&str]) -> Result<()> {
 
 async fn a_volume_is_not_writable(stage: &Stage, project: &Project) -> Result<()> {
     let file = "services:\n  arustio:\n    volumes: [\"arustio-data:/var/lib/arustio:ro\"]\n";
-    let readonly = with_more(stage, project, "readonly.yml", file)?;
+    let readonly = with_more(stage, project, (QUICK_START, "readonly.yml"), file)?;
     logs(
         &readonly,
+        "arustio",
         &["error[", "/var/lib/arustio", "Read-only file system"],
     )
     .await?;
@@ -178,9 +185,10 @@ async fn a_volume_is_not_writable(stage: &Stage, project: &Project) -> Result<()
         "services:\n  arustio:\n    volumes: [\"{}:/var/lib/arustio\"]\n",
         folder.display()
     );
-    let foreign = with_more(stage, project, "foreign.yml", &file)?;
+    let foreign = with_more(stage, project, (QUICK_START, "foreign.yml"), &file)?;
     logs(
         &foreign,
+        "arustio",
         &["error[", "/var/lib/arustio", "Permission denied"],
     )
     .await?;
@@ -193,14 +201,10 @@ async fn a_volume_is_not_writable(stage: &Stage, project: &Project) -> Result<()
 async fn a_name_that_nobody_knows(stage: &Stage, project: &Project) -> Result<()> {
     let file = "services:\n  arustio:\n    command: [\"--insecure\", \"--role\", \"block\", \
                 \"--metadata\", \"nowhere.invalid:7411\", \"--advertise\", \"127.0.0.1:7411\"]\n";
-    let block = with_more(stage, project, "nowhere.yml", file)?;
-    logs(&block, &["waiting", "nowhere.invalid:7411"]).await?;
-    let file = "services:\n  arustio:\n    command: [\"--insecure\", \"--member\", \"1\", \
-                \"--members\", \"1=127.0.0.1:7411,2=nowhere.invalid:7411,3=gone.invalid:7411\"]\n";
-    let member = with_more(stage, project, "members.yml", file)?;
-    logs(&member, &["waiting", "nowhere.invalid:7411"]).await?;
+    let block = with_more(stage, project, (QUICK_START, "nowhere.yml"), file)?;
+    logs(&block, "arustio", &["waiting", "nowhere.invalid:7411"]).await?;
     stage
         .steps
-        .ok("an address that resolves to nothing: the server waits, and says for which");
+        .ok("an address that resolves to nothing: a block node waits, and says for which");
     Ok(())
 }

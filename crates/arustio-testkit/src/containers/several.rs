@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::compose::Project;
 use super::quick_start::Client;
-use super::{Stage, eventually};
+use super::{Stage, bad_input, eventually};
 
 /// From `up` to six servers that take requests.
 const READY: Duration = Duration::from_secs(10);
@@ -63,6 +63,8 @@ async fn acts(stage: &Stage, project: &Project) -> Result<()> {
         .await?
         .ok()?
         .says("made the cluster key")?;
+    a_member_that_nobody_knows(stage, project).await?;
+    project.run(&key).await?.ok()?;
     let up = ["docker-compose", "up", "-d"];
     let client = Client::new(stage, SERVERS)?;
     let (up, ready) = tokio::join!(project.run(&up), ready(&client));
@@ -95,6 +97,19 @@ async fn acts(stage: &Stage, project: &Project) -> Result<()> {
     stage
         .steps
         .ok("down and up: the cluster and its mount are still there");
+    Ok(())
+}
+
+/// Founders have to find each other: one that cannot says whom it looks for.
+async fn a_member_that_nobody_knows(stage: &Stage, project: &Project) -> Result<()> {
+    let file = "services:\n  meta1:\n    environment:\n      ARUSTIO_CLUSTER__MEMBERS: \
+                \"1=172.30.74.11:7411,2=nowhere.invalid:7411,3=172.30.74.13:7411\"\n";
+    let files = ("cluster.yml", "members.yml");
+    let lost = bad_input::with_more(stage, project, files, file)?;
+    bad_input::logs(&lost, "meta1", &["waiting", "nowhere.invalid:7411"]).await?;
+    stage
+        .steps
+        .ok("an address that resolves to nothing: a founder waits, and says for whom");
     Ok(())
 }
 
