@@ -79,9 +79,8 @@ pub async fn run(options: Options) -> Result<Ended> {
     let folder = private_folder()?;
     Images::prepare(folder.path(), false).await?;
     let code = daemon::in_a_world_of_its_own(folder.path()).await?;
-    folder
-        .close()
-        .context("cannot remove the folder of the daemon")?;
+    // That process has removed it, unless it was killed.
+    drop(folder);
     Ok(match code {
         0 => Ended::Proved,
         code => Ended::Failed(code),
@@ -100,6 +99,8 @@ async fn inside(options: &Options, folder: &Path) -> Result<Ended> {
     let images = Images::prepared(folder);
     let ended = proved_or_interrupted(options, &images, folder, Some(&daemon)).await;
     daemon.stop().await?;
+    // Here, since whoever made the folder may be gone.
+    std::fs::remove_dir_all(folder).context("cannot remove the folder of the daemon")?;
     ended
 }
 

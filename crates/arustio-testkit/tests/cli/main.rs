@@ -10,6 +10,7 @@
 
 mod bad_input;
 mod cache;
+mod getting_started;
 mod house;
 mod kills;
 mod main_job;
