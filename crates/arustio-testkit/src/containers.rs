@@ -70,8 +70,8 @@ pub async fn run(options: Options) -> Result<Ended> {
         let images = Images::prepare(folder.path(), true).await?;
         return proved_or_interrupted(&options, &images, folder.path(), None).await;
     }
-    if options.image_only {
-        bail!("no Docker daemon answers: start one, and repeat");
+    if options.image_only || options.source {
+        bail!("no Docker daemon answers: start one for --image and --source, and repeat");
     }
     if let Some(why) = daemon::cannot_start() {
         return Ok(Ended::CannotRun(why));
