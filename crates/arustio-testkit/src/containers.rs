@@ -7,9 +7,9 @@
 //! run and says why, with the logs.
 //!
 //! A daemon that runs is used, with project names of our own. Where none runs one is started,
-//! in a network, a process table and a mount table of its own ([`daemon`]): no port and no rule
+//! in a network, a process table and a mount table of its own (module `daemon`): no port and no rule
 //! of a firewall of this machine is touched, and with that process everything ends, however it
-//! ends. Images that cannot be pulled are made under their names ([`images`]).
+//! ends. Images that cannot be pulled are made under their names (module `images`).
 
 mod bad_input;
 mod compose;
