@@ -176,7 +176,14 @@ impl Daemon {
     pub(super) async fn start(folder: &Path) -> Result<Self> {
         // Sockets and locks of containerd have fixed names below /run.
         tool(&["mount", "-t", "tmpfs", "tmpfs", "/run"]).await?;
+        // A key and folders that both make unasked.
+        for shared in ["/etc", "/opt"] {
+            cover(shared).await?;
+        }
         tool(&["ip", "link", "set", "lo", "up"]).await?;
+        // The settings of this machine's own daemon are not ours.
+        let settings = folder.join("daemon.json");
+        std::fs::write(&settings, "{}\n")?;
         let log = std::fs::File::create(folder.join("dockerd.log"))?;
         let mut command = Command::new("dockerd");
         command.arg("--data-root").arg(folder.join("docker"));
@@ -187,6 +194,8 @@ impl Daemon {
             "/run/dockerd.pid",
         ]);
         command.arg("--host").arg(host(folder));
+        command.arg("--config-file").arg(settings);
+        command.arg("--cgroup-parent").arg(control_group(folder));
         command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -234,8 +243,38 @@ impl Daemon {
         let status = timeout(STOP_LIMIT, self.child.wait()).await;
         let status = status.context("dockerd ignored SIGTERM")??;
         ensure!(status.success(), "dockerd ended with {status}");
+        remove_control_group(&self.folder);
         Ok(())
     }
+}
+
+/// Of all our containers: named as the folder, which no other run has.
+fn control_group(folder: &Path) -> PathBuf {
+    Path::new("/").join(folder.file_name().unwrap_or_default())
+}
+
+/// The one thing that has no world of its own. Only an empty group can be removed.
+fn remove_control_group(folder: &Path) {
+    let group = control_group(folder);
+    let Ok(name) = group.strip_prefix("/") else {
+        return;
+    };
+    let root = Path::new("/sys/fs/cgroup");
+    let hierarchies = std::fs::read_dir(root).into_iter().flatten().flatten();
+    let hierarchies = hierarchies.map(|hierarchy| hierarchy.path());
+    for hierarchy in hierarchies.chain([root.to_owned()]) {
+        let _ = std::fs::remove_dir(hierarchy.join(name));
+    }
+}
+
+/// What is written below the folder from now on is seen in this world only.
+async fn cover(folder: &str) -> Result<()> {
+    let layer = format!("/run/layer{folder}");
+    let (upper, work) = (format!("{layer}/upper"), format!("{layer}/work"));
+    std::fs::create_dir_all(&upper)?;
+    std::fs::create_dir_all(&work)?;
+    let layers = format!("lowerdir={folder},upperdir={upper},workdir={work}");
+    tool(&["mount", "-t", "overlay", "overlay", "-o", &layers, folder]).await
 }
 
 fn host(folder: &Path) -> String {
