@@ -38,6 +38,9 @@ const HOPS: usize = 3;
 /// something to look at.
 const START: Duration = Duration::from_secs(10);
 
+/// Between two tries meanwhile.
+const HURRY: Duration = Duration::from_millis(250);
+
 /// The server that a node could not be announced to, and why.
 type Trouble = (String, Failure);
 
@@ -79,7 +82,9 @@ pub(crate) async fn announce(announcement: Announcement, stop: CancellationToken
     let mut turn = 0;
     let mut leader: Option<(String, Channel)> = None;
     let began = Instant::now();
+    let hurry = announcement.heartbeat.min(HURRY);
     let mut starting = true;
+    let mut told = String::new();
     loop {
         let mut heard = None;
         // What is under way may register the node; only who knows its number can say that it
@@ -95,7 +100,12 @@ pub(crate) async fn announce(announcement: Announcement, stop: CancellationToken
         starting = starting && heard.is_none() && began.elapsed() < START;
         match trouble {
             Some((server, failure)) if starting => {
-                tracing::info!(server, "waiting for a metadata server: {failure}");
+                // Asked often, said once.
+                let waiting = format!("waiting for a metadata server: {failure}");
+                if waiting != told {
+                    tracing::info!(server, "{waiting}");
+                    told = waiting;
+                }
             }
             Some((server, failure)) => {
                 tracing::warn!(server, "cannot announce this block node: {failure}");
@@ -110,7 +120,7 @@ pub(crate) async fn announce(announcement: Announcement, stop: CancellationToken
             return;
         }
         tokio::select! {
-            () = tokio::time::sleep(announcement.heartbeat) => {}
+            () = tokio::time::sleep(if starting { hurry } else { announcement.heartbeat }) => {}
             () = stop.cancelled() => break,
         }
     }

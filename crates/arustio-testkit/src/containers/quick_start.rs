@@ -1,17 +1,13 @@
 //! The quick start, as its file and the README say, and what a person does next.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use object_store::ObjectStoreExt as _;
 use object_store::path::Path as ObjectPath;
 
 use super::compose::{self, BUCKET, Done, Project, STORE};
-use super::{Stage, eventually};
-
-/// From `up` to a server that takes requests.
-const READY: Duration = Duration::from_secs(10);
+use super::{READY_AT_LAST, Stage, eventually, judged};
 
 /// MinIO's own user and password; they stand in the quick start and nowhere else.
 pub(super) const USER: &str = "minioadmin";
@@ -53,14 +49,14 @@ async fn acts(stage: &Stage, project: &Project) -> Result<()> {
 async fn word_for_word(stage: &Stage, project: &Project) -> Result<()> {
     let typed = project.shell("docker-compose up -d\nsleep 10\n./local/mount.sh");
     let client = Client::new(stage, "127.0.0.1:7411")?;
-    let ready = eventually("the server is ready", READY, async || {
+    let ready = eventually("the server is ready", READY_AT_LAST, async || {
         client.is_ready().await
     });
     let (typed, ready) = tokio::join!(typed, ready);
     typed?.ok()?.says("mounted s3://arustio on /data")?;
-    let ready = ready?.as_secs_f64();
+    let ready = judged(ready?)?;
     stage.steps.ok(&format!(
-        "docker-compose up -d; sleep 10; ./local/mount.sh (ready after {ready:.1} s, at most 10)"
+        "docker-compose up -d; sleep 10; ./local/mount.sh ({ready})"
     ));
     // As typed: with a terminal.
     let list = "docker-compose exec arustio arustio fs list";
