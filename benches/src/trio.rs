@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use arustio_client::ClientConfig;
 use arustio_client::admin::Admin;
 use arustio_client::entropy::Entropy;
-use arustio_testkit::cluster::LocalCluster;
+use arustio_testkit::cluster::{LocalCluster, Shape};
 use arustio_testkit::processes::Cli;
 use tokio::time::{Instant, sleep};
 
@@ -36,7 +36,12 @@ impl Trio {
             .tempdir()?;
         let program = bin_dir.join("arustio-server");
         let dir = folder.path().join("cluster");
-        let cluster = LocalCluster::up(&dir, &program, SERVERS, 0).await?;
+        let shape = Shape {
+            metadata: SERVERS,
+            block: 0,
+            namespaces: false,
+        };
+        let cluster = LocalCluster::up(&dir, &program, shape).await?;
         let servers = cluster.plan().metadata().join(",");
         Ok(Self {
             cluster: cluster.stop_on_drop(),

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
-use arustio_testkit::cluster::LocalCluster;
+use arustio_testkit::cluster::{LocalCluster, Shape};
 use arustio_testkit::processes::{self, ACCESS_KEY, Cli, Process, SECRET_KEY};
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -107,7 +107,12 @@ impl Nodes {
             folder.path().join("cluster"),
             bin_dir.join("arustio-server"),
         );
-        let cluster = LocalCluster::up(&dir, &program, 1, NODES).await?;
+        let shape = Shape {
+            metadata: 1,
+            block: NODES,
+            namespaces: false,
+        };
+        let cluster = LocalCluster::up(&dir, &program, shape).await?;
         let servers = cluster.plan().metadata().join(",");
         let nodes = Self {
             cluster: cluster.stop_on_drop(),

@@ -13,6 +13,7 @@ use crate::config;
 pub(crate) struct Connection {
     fs: ArustioFileSystem,
     config: ClientConfig,
+    verbose: bool,
 }
 
 impl Connection {
@@ -20,7 +21,11 @@ impl Connection {
     pub(crate) async fn open(global: &Global) -> Result<Self, FsError> {
         let config = config::load(global)?;
         let fs = connect(config.clone(), global.quiet).await?;
-        Ok(Self { fs, config })
+        Ok(Self {
+            fs,
+            config,
+            verbose: global.verbose,
+        })
     }
 
     /// The file system.
@@ -45,7 +50,12 @@ impl Connection {
 
     /// Ends background work in order.
     pub(crate) async fn close(&self) -> Result<(), FsError> {
-        self.fs.close().await
+        let closed = self.fs.close().await;
+        if self.verbose {
+            let repeats = self.fs.metadata_repeats();
+            eprintln!("requests to metadata servers that were repeated: {repeats}");
+        }
+        closed
     }
 }
 

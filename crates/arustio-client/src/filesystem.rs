@@ -45,6 +45,12 @@ impl ArustioFileSystem {
         self.0.run_pending(rounds, limit).await
     }
 
+    /// How often this client asked a metadata server again, since one did not answer, or had to
+    /// find out who leads. Callers see nothing of it but time.
+    pub fn metadata_repeats(&self) -> u64 {
+        self.0.metadata.repeats()
+    }
+
     /// How often block nodes were asked by all readers of this client together, and how
     /// often somebody else as well. For whoever exports metrics.
     pub fn hedge_stats(&self) -> HedgeStats {

@@ -73,6 +73,11 @@ pub trait MetadataClient: Send + Sync + fmt::Debug {
 
     /// The block nodes, possibly a few seconds old: correctness never depends on it.
     async fn cluster_view(&self) -> Result<Arc<ClusterView>>;
+
+    /// How often requests were tried again so far; 0 where nothing is repeated.
+    fn repeats(&self) -> u64 {
+        0
+    }
 }
 
 /// What comes of asking for a page.

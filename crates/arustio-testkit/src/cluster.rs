@@ -8,20 +8,21 @@
 //! A daemon outlives whoever started it unless that one stops it; [`LocalCluster::stop_on_drop`]
 //! is for tests.
 
+pub mod network;
 pub mod plan;
 pub mod process;
 
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::process::Signal;
 use tokio::time::{Instant, sleep};
 
-pub use plan::{Node, NodeRole, Plan};
+pub use plan::{Node, NodeRole, Plan, Shape};
 pub use process::ProcessId;
 
 /// How long a cluster may take to be ready: a first start on a busy machine.
@@ -50,7 +51,7 @@ impl LocalCluster {
     /// # Errors
     /// When one runs there already, or a daemon does not become ready: then all are
     /// stopped, and the end of its log is in the error.
-    pub async fn up(dir: &Path, program: &Path, metadata: usize, block: usize) -> Result<Self> {
+    pub async fn up(dir: &Path, program: &Path, shape: Shape) -> Result<Self> {
         if let Some(plan) = Plan::read(dir)? {
             let running = plan.nodes.iter().find(|node| node.is_running());
             if let Some(node) = running {
@@ -65,14 +66,12 @@ impl LocalCluster {
             }
             let mut cluster = Self::of(plan);
             cluster.plan.program = program.to_owned();
+            cluster.plan.enter_network()?;
             cluster.start_all().await?;
             return Ok(cluster);
         }
         for tries in 1.. {
-            let plan = Plan::new(dir, program, metadata, block)?;
-            plan.write_configs()?;
-            plan.save()?;
-            let mut cluster = Self::of(plan);
+            let mut cluster = Self::planned(dir, program, shape)?;
             match cluster.start_all().await {
                 Ok(()) => return Ok(cluster),
                 // Nothing was founded yet that could miss its ports.
@@ -81,6 +80,25 @@ impl LocalCluster {
             }
         }
         bail!("no ports are free")
+    }
+
+    /// A new cluster in a folder that does not run yet; without namespaces of its own
+    /// [`up`](Self::up) starts it. What it is to begin with can be put into its data folders
+    /// before.
+    ///
+    /// # Errors
+    /// When the folder cannot be written.
+    pub fn planned(dir: &Path, program: &Path, shape: Shape) -> Result<Self> {
+        let plan = Plan::new(dir, program, shape)?;
+        let cluster = Self::of(plan);
+        let written = cluster
+            .plan
+            .write_configs()
+            .and_then(|()| cluster.plan.save());
+        if written.is_err() {
+            cluster.plan.leave_network();
+        }
+        written.map(|()| cluster)
     }
 
     /// The cluster in a folder, whether it runs or not.
@@ -112,22 +130,26 @@ impl LocalCluster {
     }
 
     async fn start_all(&mut self) -> Result<()> {
-        let names: Vec<String> = self.plan.nodes.iter().map(|n| n.name.clone()).collect();
-        let started = async {
-            for name in &names {
-                self.launch(name)?;
-            }
-            for name in &names {
-                self.ready(name).await?;
-            }
-            Ok(())
-        };
-        let started = started.await;
+        // Whoever does not wait for the end of this leaves nothing behind.
+        let stop_on_drop = std::mem::replace(&mut self.stop_on_drop, true);
+        let started = self.start_each().await;
+        self.stop_on_drop = stop_on_drop;
         if started.is_err() {
             // What is wrong was said already.
             let _ = self.down().await;
         }
         started
+    }
+
+    async fn start_each(&mut self) -> Result<()> {
+        let names: Vec<String> = self.plan.nodes.iter().map(|n| n.name.clone()).collect();
+        for name in &names {
+            self.launch(name)?;
+        }
+        for name in &names {
+            self.ready(name).await?;
+        }
+        Ok(())
     }
 
     /// Starts a node that does not run, at the same addresses, and waits until it is ready.
@@ -146,10 +168,14 @@ impl LocalCluster {
     pub fn launch(&mut self, name: &str) -> Result<()> {
         self.reload()?;
         let program = self.plan.program.clone();
+        let namespace = self.plan.find(name)?.namespace.as_deref();
+        if namespace.is_some_and(|namespace| !network::is_there(namespace)) {
+            self.plan.enter_network()?;
+        }
         let node = self.node_mut(name)?;
         ensure!(!node.is_running(), "{name} runs already");
         let log = File::options().create(true).append(true).open(&node.log);
-        let mut command = Command::new(&program);
+        let mut command = network::command_in(node.namespace.as_deref(), &program);
         command
             .arg("--config")
             .arg(&node.config)
@@ -235,6 +261,7 @@ impl LocalCluster {
             }
             self.node_mut(&node.name)?.process = None;
         }
+        self.plan.leave_network();
         self.plan.save()
     }
 
@@ -258,6 +285,32 @@ impl LocalCluster {
         self.plan.save()?;
         self.launch(&name)?;
         Ok(name)
+    }
+
+    /// Adds a block node, and starts it; it registers by itself.
+    ///
+    /// # Errors
+    /// When it cannot be started, or does not become ready.
+    pub async fn add_block(&mut self) -> Result<String> {
+        self.reload()?;
+        let name = self.plan.add_block()?;
+        self.plan.save()?;
+        self.start(&name).await?;
+        Ok(name)
+    }
+
+    /// The namespace and the address of another process beside the cluster, such as a store.
+    /// `None` on loopback.
+    ///
+    /// # Errors
+    /// When they cannot be made.
+    pub fn place(&mut self, name: &str) -> Result<Option<(String, std::net::IpAddr)>> {
+        let Some(network) = &mut self.plan.network else {
+            return Ok(None);
+        };
+        let place = network.member(name)?;
+        self.plan.save()?;
+        Ok(Some(place))
     }
 
     /// Empties the data folder of a node that does not run.
@@ -325,6 +378,7 @@ impl Drop for LocalCluster {
         for child in &mut self.children {
             let _ = child.wait();
         }
+        self.plan.leave_network();
     }
 }
 

@@ -13,7 +13,6 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 use object_store::ObjectStoreExt;
-use object_store::aws::AmazonS3Builder;
 use object_store::path::Path as ObjectPath;
 use serde_json::Value;
 
@@ -68,7 +67,6 @@ impl Stage {
         let s3_data = folder.path().join("s3");
         let (s3, endpoint) =
             processes::start_s3(options.s3, &options.bin_dir, &s3_data, BUCKET).await?;
-        create_bucket(options.s3, &endpoint).await?;
         let (server, address) =
             processes::start_server(&options.bin_dir, &folder.path().join("server")).await?;
         eprintln!("S3 server {endpoint}, metadata and block node {address}");
@@ -172,7 +170,7 @@ async fn write(stage: &Stage, table: &mut Table, big: &Path, tree: &Path) -> Res
 
 /// Somebody else writes into the bucket; the namespace shows it.
 async fn behind_our_back(stage: &Stage, table: &mut Table) -> Result<()> {
-    let store = bucket(&stage.endpoint)?;
+    let store = processes::bucket(&stage.endpoint, BUCKET)?;
     let key = ObjectPath::from("from-outside/hello.txt");
     let content = b"put into the bucket by somebody else\n".to_vec();
     store.put(&key, content.clone().into()).await?;
@@ -243,26 +241,6 @@ async fn step(stage: &Stage, table: &mut Table, label: &str, command: &[&str]) -
 fn check(found: &str, expected: &str, what: &str) -> Result<()> {
     if found != expected {
         bail!("{what}: checksum {found}, expected {expected}");
-    }
-    Ok(())
-}
-
-fn bucket(endpoint: &str) -> Result<object_store::aws::AmazonS3> {
-    AmazonS3Builder::new()
-        .with_endpoint(endpoint)
-        .with_allow_http(true)
-        .with_bucket_name(BUCKET)
-        .with_access_key_id(ACCESS_KEY)
-        .with_secret_access_key(SECRET_KEY)
-        .with_region("us-east-1")
-        .build()
-        .context("cannot talk to the S3 server")
-}
-
-/// The built-in server is started with the bucket; MinIO gets it as a folder.
-async fn create_bucket(choice: S3Choice, endpoint: &str) -> Result<()> {
-    if choice == S3Choice::Minio {
-        processes::wait_for_http(endpoint).await?;
     }
     Ok(())
 }

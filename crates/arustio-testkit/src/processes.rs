@@ -3,16 +3,20 @@
 //! Whatever else runs on the machine is left alone: nothing is found by name, no port
 //! is fixed, and what was started ends with its owner.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use object_store::aws::{AmazonS3, AmazonS3Builder};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
+
+use crate::cluster::network;
 
 /// The access key of every S3 server that is started here; it opens nothing else.
 pub const ACCESS_KEY: &str = "minioadmin";
@@ -106,6 +110,35 @@ impl Process {
     }
 }
 
+/// Where a process runs: on loopback, or in a namespace with an address of its own.
+#[derive(Debug, Clone)]
+pub struct Place {
+    namespace: Option<String>,
+    address: IpAddr,
+}
+
+impl Place {
+    /// On loopback.
+    pub fn loopback() -> Self {
+        Self {
+            namespace: None,
+            address: Ipv4Addr::LOCALHOST.into(),
+        }
+    }
+
+    /// In a namespace of the network that has this address.
+    pub fn namespace(name: String, address: IpAddr) -> Self {
+        Self {
+            namespace: Some(name),
+            address,
+        }
+    }
+
+    fn command(&self, program: &Path) -> Command {
+        network::command_in(self.namespace.as_deref(), program).into()
+    }
+}
+
 /// Starts the S3 server with the bucket; returns its endpoint.
 pub async fn start_s3(
     choice: S3Choice,
@@ -113,12 +146,45 @@ pub async fn start_s3(
     data: &Path,
     bucket: &str,
 ) -> Result<(Process, String)> {
+    let (s3, store) = start_s3_in(&Place::loopback(), choice, bin_dir, data, bucket).await?;
+    Ok((s3, store.endpoint))
+}
+
+/// An S3 server that was started.
+#[derive(Debug, Clone)]
+pub struct Store {
+    /// Requests of S3.
+    pub endpoint: String,
+    /// What it has counted, where it counts: `GET /stats`.
+    pub stats: Option<String>,
+}
+
+/// The same somewhere else; returns when it answers.
+pub async fn start_s3_in(
+    place: &Place,
+    choice: S3Choice,
+    bin_dir: &Path,
+    data: &Path,
+    bucket: &str,
+) -> Result<(Process, Store)> {
     match choice {
         S3Choice::Builtin => {
-            let (s3, counted) = start_counted_s3(bin_dir, bucket).await?;
-            Ok((s3, counted.endpoint))
+            let (s3, counted) = start_builtin(place, bin_dir, bucket).await?;
+            let store = Store {
+                endpoint: counted.endpoint,
+                stats: Some(counted.stats),
+            };
+            Ok((s3, store))
         }
-        S3Choice::Minio => start_minio(data, bucket).await,
+        S3Choice::Minio => {
+            let (s3, endpoint) = start_minio(place, data, bucket).await?;
+            wait_for_http(&endpoint).await?;
+            let store = Store {
+                endpoint,
+                stats: None,
+            };
+            Ok((s3, store))
+        }
     }
 }
 
@@ -133,9 +199,14 @@ pub struct Counted {
 
 /// Starts the built-in S3 server with the bucket.
 pub async fn start_counted_s3(bin_dir: &Path, bucket: &str) -> Result<(Process, Counted)> {
-    let mut command = Command::new(bin_dir.join("arustio-s3"));
-    command.args(["--listen", "127.0.0.1:0", "--bucket", bucket]);
-    command.args(["--stats-listen", "127.0.0.1:0"]);
+    start_builtin(&Place::loopback(), bin_dir, bucket).await
+}
+
+async fn start_builtin(place: &Place, bin_dir: &Path, bucket: &str) -> Result<(Process, Counted)> {
+    let mut command = place.command(&bin_dir.join("arustio-s3"));
+    let any_port = SocketAddr::new(place.address, 0).to_string();
+    command.args(["--listen", &any_port, "--bucket", bucket]);
+    command.args(["--stats-listen", &any_port]);
     command.args(["--access-key", ACCESS_KEY, "--secret-key", SECRET_KEY]);
     let mut process = Process::spawn("arustio-s3", &mut command)?;
     let line = process.first_line().await?;
@@ -148,12 +219,12 @@ pub async fn start_counted_s3(bin_dir: &Path, bucket: &str) -> Result<(Process, 
     Ok((process, counted))
 }
 
-async fn start_minio(data: &Path, bucket: &str) -> Result<(Process, String)> {
+async fn start_minio(place: &Place, data: &Path, bucket: &str) -> Result<(Process, String)> {
     let program = find_minio().await?;
     std::fs::create_dir_all(data.join(bucket))?;
-    let port = free_port()?;
-    let address = format!("127.0.0.1:{port}");
-    let mut command = Command::new(program);
+    // In a namespace of its own every port is free.
+    let address = SocketAddr::new(place.address, free_port()?).to_string();
+    let mut command = place.command(&program);
     command.args(["server", "--quiet", "--address", &address]);
     command.args(["--console-address", "127.0.0.1:0"]).arg(data);
     command.env("MINIO_ROOT_USER", ACCESS_KEY);
@@ -161,6 +232,19 @@ async fn start_minio(data: &Path, bucket: &str) -> Result<(Process, String)> {
     let mut process = Process::spawn("minio", &mut command)?;
     process.child.stdout.take();
     Ok((process, format!("http://{address}")))
+}
+
+/// A bucket of an S3 server that was started here, as somebody sees it who knows nothing of us.
+pub fn bucket(endpoint: &str, bucket: &str) -> Result<AmazonS3> {
+    AmazonS3Builder::new()
+        .with_endpoint(endpoint)
+        .with_allow_http(true)
+        .with_bucket_name(bucket)
+        .with_access_key_id(ACCESS_KEY)
+        .with_secret_access_key(SECRET_KEY)
+        .with_region("us-east-1")
+        .build()
+        .context("cannot talk to the S3 server")
 }
 
 /// A port that was free a moment ago, for programs that cannot be told to take any.

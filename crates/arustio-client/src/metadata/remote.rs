@@ -301,6 +301,10 @@ impl MetadataClient for RemoteMetadata {
         *self.view.lock() = Some((Instant::now(), Arc::clone(&view)));
         Ok(view)
     }
+
+    fn repeats(&self) -> u64 {
+        self.route.repeats()
+    }
 }
 
 #[cfg(test)]

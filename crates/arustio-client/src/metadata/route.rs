@@ -15,6 +15,7 @@
 //! and was not answered with a plain no; nothing that comes later undoes that.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arustio_proto::convert::COMMAND_FORMAT;
@@ -93,6 +94,8 @@ pub(crate) struct Route {
     entropy: Arc<Entropy>,
     /// Held by whoever looks around; the others wait for what is seen.
     looking: tokio::sync::Mutex<()>,
+    /// Tries that were not the first of their request.
+    repeats: AtomicU64,
     /// The last look, and when it ended.
     looked: Mutex<Option<(Instant, Arc<Seen>)>>,
 }
@@ -225,8 +228,14 @@ impl Route {
             servers: Servers::new(config, chance)?,
             entropy,
             looking: tokio::sync::Mutex::new(()),
+            repeats: AtomicU64::new(0),
             looked: Mutex::default(),
         })
+    }
+
+    /// How often a request was tried again, since a server did not answer or was not able to.
+    pub(crate) fn repeats(&self) -> u64 {
+        self.repeats.load(Ordering::Relaxed)
     }
 
     /// Which cluster the first server belongs to that answered.
@@ -332,6 +341,7 @@ impl Route {
         run.asked.push(server);
         run.hops += 1;
         if (hinted || from_memory) && run.hops <= MOST_HOPS && !run.left().is_zero() {
+            self.repeats.fetch_add(1, Ordering::Relaxed);
             return Ok(run);
         }
         self.rest(run).await
@@ -385,6 +395,7 @@ impl Route {
         if most.saturating_sub(run.began.elapsed()) <= run.pause {
             return Err(run.failed(None));
         }
+        self.repeats.fetch_add(1, Ordering::Relaxed);
         tokio::time::sleep(self.entropy.jitter(run.pause)).await;
         run.pause = (run.pause * 2).min(LONGEST_PAUSE);
         run.hops = 0;

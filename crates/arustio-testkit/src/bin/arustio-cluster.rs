@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
-use arustio_testkit::cluster::LocalCluster;
+use arustio_testkit::cluster::{LocalCluster, Shape};
 use clap::{Parser, Subcommand, ValueEnum};
 use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
@@ -35,6 +35,9 @@ enum Verb {
         /// Everything that it keeps
         #[arg(long)]
         dir: PathBuf,
+        /// Each in a namespace of the network, with an address of its own (as root)
+        #[arg(long)]
+        netns: bool,
         /// Return when it is ready; otherwise it ends with ctrl-C
         #[arg(long)]
         detach: bool,
@@ -112,13 +115,19 @@ async fn run(args: Args) -> Result<()> {
             meta,
             block,
             dir,
+            netns,
             detach,
         } => {
+            let shape = Shape {
+                metadata: meta,
+                block,
+                namespaces: netns,
+            };
             let mut interrupted = signal(SignalKind::interrupt())?;
             let mut terminated = signal(SignalKind::terminate())?;
             let program = args.bin_dir.join("arustio-server");
             let started = tokio::select! {
-                cluster = LocalCluster::up(&dir, &program, meta, block) => Some(cluster?),
+                cluster = LocalCluster::up(&dir, &program, shape) => Some(cluster?),
                 _ = interrupted.recv() => None,
                 _ = terminated.recv() => None,
             };

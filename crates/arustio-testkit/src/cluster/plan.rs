@@ -3,14 +3,15 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::network::Network;
 use super::process::ProcessId;
 
 /// Version of the record.
@@ -20,6 +21,13 @@ const RECORD: &str = "cluster.json";
 const KEY: usize = 32;
 /// gRPC, HTTP, frames.
 const PORTS: usize = 3;
+/// The same of a node that has an address of its own.
+const OWN_PORTS: [u16; PORTS] = [7411, 7413, 7412];
+/// Ports that are chosen: below those that the kernel gives to connections, which could take the
+/// port of a node while it is down.
+const CHOSEN: std::ops::Range<u16> = 20_000..32_000;
+/// How many of them are tried for one that is free.
+const MOST_TRIES: usize = 1000;
 /// More than anybody starts on one machine.
 const MOST_NODES: usize = 64;
 
@@ -57,8 +65,22 @@ pub struct Node {
     pub log: PathBuf,
     /// What it says on stdout.
     pub out: PathBuf,
+    /// The namespace of the network in which it runs, if it has one of its own.
+    #[serde(default)]
+    pub namespace: Option<String>,
     /// The process, once it was started.
     pub process: Option<ProcessId>,
+}
+
+/// How many there are of what, and where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    /// Metadata servers.
+    pub metadata: usize,
+    /// Block nodes.
+    pub block: usize,
+    /// Each in a namespace of the network, with an address of its own; otherwise on loopback.
+    pub namespaces: bool,
 }
 
 /// All of them.
@@ -71,14 +93,28 @@ pub struct Plan {
     pub program: PathBuf,
     /// The daemons.
     pub nodes: Vec<Node>,
+    /// Where they have addresses of their own.
+    #[serde(default)]
+    pub network: Option<Network>,
+}
+
+/// Addresses of a node, held until all are chosen, so that they differ.
+struct Held {
+    addresses: [SocketAddr; PORTS],
+    namespace: Option<String>,
+    _listeners: Vec<TcpListener>,
 }
 
 impl Plan {
-    /// So many nodes on ports that are free now, in this folder.
+    /// So many nodes in this folder, on ports that are free now or in namespaces, which are
+    /// made.
     ///
     /// # Errors
-    /// When the folder cannot be written, or no port is free.
-    pub fn new(dir: &Path, program: &Path, metadata: usize, block: usize) -> Result<Self> {
+    /// When the folder cannot be written, no port is free, or namespaces cannot be made.
+    pub fn new(dir: &Path, program: &Path, shape: Shape) -> Result<Self> {
+        let Shape {
+            metadata, block, ..
+        } = shape;
         ensure!(metadata > 0, "a cluster has at least one metadata server");
         ensure!(metadata + block <= MOST_NODES, "at most {MOST_NODES} nodes");
         fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
@@ -87,54 +123,91 @@ impl Plan {
             format: FORMAT,
             program: program.to_owned(),
             nodes: Vec::new(),
+            network: match shape.namespaces {
+                true => Some(Network::create()?),
+                false => None,
+            },
             dir,
         };
-        let roles = std::iter::repeat_n(NodeRole::Metadata, metadata)
-            .chain(std::iter::repeat_n(NodeRole::Block, block));
-        // All ports are held until all are chosen, so that they differ.
-        let held = free_ports(PORTS * (metadata + block))?;
-        let (mut members, mut blocks) = (0, 0);
-        for (role, ports) in roles.zip(held.chunks(PORTS)) {
-            let (name, member) = match role {
-                NodeRole::Metadata => {
-                    members += 1;
-                    (format!("meta-{members}"), Some(members))
-                }
-                NodeRole::Block => {
-                    blocks += 1;
-                    (format!("block-{blocks}"), None)
-                }
-            };
-            let node = plan.node(name, role, member, ports)?;
-            plan.nodes.push(node);
+        let filled = plan.fill(metadata, block);
+        if filled.is_err() {
+            plan.leave_network();
         }
-        Ok(plan)
+        filled.map(|()| plan)
     }
 
-    fn node(
-        &self,
-        name: String,
-        role: NodeRole,
-        member: Option<u64>,
-        ports: &[TcpListener],
-    ) -> Result<Node> {
-        let [grpc, http, frames] = ports else {
-            bail!("a node has {PORTS} ports")
-        };
+    fn fill(&mut self, metadata: usize, block: usize) -> Result<()> {
+        let members = (1..)
+            .take(metadata)
+            .map(|member| (format!("meta-{member}"), Some(member)));
+        let blocks = (1..=block).map(|number| (format!("block-{number}"), None));
+        let mut all_held = Vec::new();
+        for (name, member) in members.chain(blocks) {
+            let held = self.hold(&name)?;
+            let node = self.node(name, member, &held);
+            self.nodes.push(node);
+            all_held.push(held);
+        }
+        Ok(())
+    }
+
+    /// Finds addresses for a node.
+    fn hold(&mut self, name: &str) -> Result<Held> {
+        if let Some(network) = &mut self.network {
+            let (namespace, address) = network.member(name)?;
+            return Ok(Held {
+                addresses: OWN_PORTS.map(|port| SocketAddr::new(address, port)),
+                namespace: Some(namespace),
+                _listeners: Vec::new(),
+            });
+        }
+        let listeners = free_ports(PORTS)?;
+        let mut addresses = [SocketAddr::from((Ipv4Addr::LOCALHOST, 0)); PORTS];
+        for (address, listener) in addresses.iter_mut().zip(&listeners) {
+            *address = listener.local_addr()?;
+        }
+        Ok(Held {
+            addresses,
+            namespace: None,
+            _listeners: listeners,
+        })
+    }
+
+    fn node(&self, name: String, member: Option<u64>, held: &Held) -> Node {
+        let [grpc, http, frames] = held.addresses;
         let file = |suffix: &str| self.dir.join(format!("{name}.{suffix}"));
-        Ok(Node {
+        Node {
             data: self.dir.join(&name),
             config: file("toml"),
             log: file("log"),
             out: file("out"),
+            role: match member {
+                Some(_) => NodeRole::Metadata,
+                None => NodeRole::Block,
+            },
             name,
-            role,
             member,
-            grpc: grpc.local_addr()?,
-            frames: Some(frames.local_addr()?),
-            http: http.local_addr()?,
+            grpc,
+            frames: Some(frames),
+            http,
+            namespace: held.namespace.clone(),
             process: None,
-        })
+        }
+    }
+
+    /// Makes the namespaces again that [`leave_network`](Self::leave_network) has removed.
+    ///
+    /// # Errors
+    /// When they cannot be made.
+    pub fn enter_network(&self) -> Result<()> {
+        self.network.as_ref().map_or(Ok(()), Network::restore)
+    }
+
+    /// Removes the namespaces, if there are any.
+    pub fn leave_network(&self) {
+        if let Some(network) = &self.network {
+            network.remove();
+        }
     }
 
     /// Adds a metadata server that joins the group under a number that was never used.
@@ -143,9 +216,26 @@ impl Plan {
     /// When no port is free.
     pub fn join(&mut self, member: u64) -> Result<String> {
         let name = format!("meta-{member}");
+        self.add(name, Some(member))
+    }
+
+    /// Adds a block node.
+    ///
+    /// # Errors
+    /// When no port is free.
+    pub fn add_block(&mut self) -> Result<String> {
+        let blocks = self
+            .nodes
+            .iter()
+            .filter(|node| node.role == NodeRole::Block);
+        let name = format!("block-{}", blocks.count() + 1);
+        self.add(name, None)
+    }
+
+    fn add(&mut self, name: String, member: Option<u64>) -> Result<String> {
         ensure!(self.find(&name).is_err(), "{name} exists already");
-        let held = free_ports(PORTS)?;
-        let node = self.node(name.clone(), NodeRole::Metadata, Some(member), &held)?;
+        let held = self.hold(&name)?;
+        let node = self.node(name.clone(), member, &held);
         self.write_config(&node)?;
         self.nodes.push(node);
         Ok(name)
@@ -231,8 +321,10 @@ impl Plan {
             NodeRole::Metadata => "metadata",
             NodeRole::Block => "block",
         };
+        let insecure = !node.grpc.ip().is_loopback();
         let mut text = format!(
-            "[server]\nrole = [{role:?}]\ndata_dir = {:?}\nlisten = \"{}\"\n\n[http]\nlisten = \
+            "[server]\nrole = [{role:?}]\ndata_dir = {:?}\nlisten = \"{}\"\ninsecure = \
+             {insecure}\n\n[http]\nlisten = \
              \"{}\"\n\n[block.memory]\ncapacity = \"128MiB\"\n\n[block.disk]\ncapacity = \
              \"1GiB\"\nmin_free = \"64MiB\"\n\n",
             node.data, node.grpc, node.http
@@ -325,6 +417,7 @@ impl Plan {
                 gone(fs::remove_file(file))?;
             }
         }
+        self.leave_network();
         for file in [self.key(), self.dir.join(RECORD)] {
             if file.exists() {
                 fs::remove_file(file)?;
@@ -344,8 +437,13 @@ impl Node {
 }
 
 fn free_ports(count: usize) -> Result<Vec<TcpListener>> {
-    let bind = |_| TcpListener::bind("127.0.0.1:0").context("no port is free");
-    (0..count).map(bind).collect()
+    (0..count).map(|_| free_port()).collect()
+}
+
+fn free_port() -> Result<TcpListener> {
+    let tries = (0..MOST_TRIES).map(|_| rand::random_range(CHOSEN));
+    let mut tries = tries.filter_map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok());
+    tries.next().context("no port is free")
 }
 
 #[cfg(test)]
@@ -353,7 +451,12 @@ mod tests {
     use super::*;
 
     fn plan(dir: &Path, metadata: usize, block: usize) -> Plan {
-        Plan::new(dir, Path::new("arustio-server"), metadata, block).unwrap()
+        let shape = Shape {
+            metadata,
+            block,
+            namespaces: false,
+        };
+        Plan::new(dir, Path::new("arustio-server"), shape).unwrap()
     }
 
     #[test]

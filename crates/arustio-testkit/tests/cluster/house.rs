@@ -9,7 +9,7 @@ use arustio_client::entropy::Entropy;
 use arustio_client::{
     ArustioFileSystem, Builder, ClientConfig, FileSystem, FsPath, ListOptions, MkdirOptions, Result,
 };
-use arustio_testkit::cluster::LocalCluster;
+use arustio_testkit::cluster::{LocalCluster, Shape};
 use futures::TryStreamExt as _;
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
@@ -33,7 +33,12 @@ impl House {
         let folder = tempfile::tempdir().unwrap();
         let program = Path::new(env!("CARGO_BIN_EXE_arustio-server-under-test"));
         let dir = folder.path().join("cluster");
-        let cluster = LocalCluster::up(&dir, program, metadata, block).await;
+        let shape = Shape {
+            metadata,
+            block,
+            namespaces: false,
+        };
+        let cluster = LocalCluster::up(&dir, program, shape).await;
         Self {
             cluster: cluster.unwrap().stop_on_drop(),
             _folder: folder,
