@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use arustio_testkit::processes::{self, ACCESS_KEY, Cli, Counted, Process, SECRET_KEY};
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::Command;
 
 use crate::loader::Loader;
@@ -167,16 +166,7 @@ impl Stage {
 
     /// Bytes of objects that the S3 server has sent so far.
     pub(crate) async fn store_bytes(&self) -> Result<f64> {
-        let address = self.stats.trim_start_matches("http://");
-        let address = address.split('/').next().unwrap_or_default();
-        let mut socket = TcpStream::connect(address).await?;
-        let request =
-            format!("GET /stats HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-        socket.write_all(request.as_bytes()).await?;
-        let mut answer = String::new();
-        socket.read_to_string(&mut answer).await?;
-        let (_, body) = answer.split_once("\r\n\r\n").context("no answer")?;
-        sent(&serde_json::from_str(body)?)
+        sent(&processes::stats(&self.stats).await?)
     }
 
     /// Runs a command and watches its output and memory.

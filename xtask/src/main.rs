@@ -9,6 +9,7 @@
 //! seconds. It depends on no other package of the workspace, and therefore works while they do not.
 
 mod ci;
+mod e2e;
 mod install;
 mod layers;
 mod programs;
@@ -40,6 +41,8 @@ enum Command {
     Setup,
     /// Build both servers and the command, and show the main job on real data
     Demo(programs::Demo),
+    /// Play the whole system from end to end: real processes, real files, every byte compared
+    E2e(e2e::E2e),
     /// Start, stop and hurt a cluster of real daemons: up, down, kill, start, status
     Cluster(programs::Cluster),
     /// Run the compose files of deploy/ with a real Docker daemon, and look at what a person sees
@@ -78,6 +81,7 @@ fn run(command: Command) -> Result<()> {
     match command {
         Command::Setup => setup::command(),
         Command::Demo(demo) => demo.run(),
+        Command::E2e(e2e) => e2e.run(),
         Command::Cluster(cluster) => cluster.run(),
         Command::Containers(containers) => containers.run(),
         Command::Test(test) => test.run(),

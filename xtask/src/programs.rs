@@ -41,15 +41,26 @@ pub(crate) struct Demo {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum S3 {
+pub(crate) enum S3 {
+    #[value(alias = "testkit")]
     Builtin,
     Minio,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Profile {
+pub(crate) enum Profile {
     Release,
     Dev,
+}
+
+impl S3 {
+    /// As the programs know it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Builtin => "builtin",
+            Self::Minio => "minio",
+        }
+    }
 }
 
 impl Profile {
@@ -79,11 +90,7 @@ impl Demo {
             flags.push("--small".into());
         }
         if let Some(s3) = self.s3 {
-            let name = match s3 {
-                S3::Builtin => "builtin",
-                S3::Minio => "minio",
-            };
-            flags.extend(["--s3".into(), name.into()]);
+            flags.extend(["--s3".into(), s3.name().into()]);
         }
         if self.keep {
             flags.push("--keep".into());
@@ -273,7 +280,7 @@ fn has_program(metadata: &cargo_metadata::Metadata, (package, program): (&str, &
     })
 }
 
-fn start(
+pub(crate) fn start(
     program: (&str, &str),
     profile: Profile,
     packages: &[&str],

@@ -5,7 +5,7 @@
 //! person would, and compares checksums. Every step is one row of the table that it
 //! prints at the end; the first step that fails ends the run and says why.
 
-mod data;
+pub(crate) mod data;
 mod table;
 
 use std::path::{Path, PathBuf};

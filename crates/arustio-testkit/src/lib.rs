@@ -9,5 +9,6 @@
 pub mod cluster;
 pub mod containers;
 pub mod demo;
+pub mod e2e;
 pub mod processes;
 pub mod s3;

@@ -11,9 +11,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use object_store::aws::{AmazonS3, AmazonS3Builder};
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{sleep, timeout};
 
 use crate::cluster::network;
@@ -27,6 +28,7 @@ pub const SECRET_KEY: &str = "minioadmin";
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum S3Choice {
     /// The one in this repository.
+    #[value(alias = "testkit")]
     Builtin,
     /// MinIO, found as a command or built once by Go.
     Minio,
@@ -159,6 +161,21 @@ pub struct Store {
     pub stats: Option<String>,
 }
 
+impl Store {
+    /// How many requests of S3 it has got so far; `None` where it does not count.
+    pub async fn requests(&self) -> Result<Option<u64>> {
+        let Some(address) = &self.stats else {
+            return Ok(None);
+        };
+        let counted = stats(address).await?;
+        let operations = counted["operations"].as_object();
+        let operations = operations.context("its counters")?.values();
+        Ok(Some(
+            operations.filter_map(|one| one["requests"].as_u64()).sum(),
+        ))
+    }
+}
+
 /// The same somewhere else; returns when it answers.
 pub async fn start_s3_in(
     place: &Place,
@@ -245,6 +262,19 @@ pub fn bucket(endpoint: &str, bucket: &str) -> Result<AmazonS3> {
         .with_region("us-east-1")
         .build()
         .context("cannot talk to the S3 server")
+}
+
+/// What the built-in S3 server has counted so far.
+pub async fn stats(address: &str) -> Result<Value> {
+    let address = address.trim_start_matches("http://");
+    let address = address.split('/').next().unwrap_or_default();
+    let mut socket = TcpStream::connect(address).await?;
+    let request = format!("GET /stats HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    socket.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).await?;
+    let (_, body) = answer.split_once("\r\n\r\n").context("no answer")?;
+    serde_json::from_str(body).context("its answer")
 }
 
 /// A port that was free a moment ago, for programs that cannot be told to take any.
@@ -383,4 +413,21 @@ impl Cli {
         let last = lines.rev().find(|line| !line.is_empty());
         Ok(last.and_then(|line| serde_json::from_slice(line).ok()))
     }
+}
+
+/// Returns at a signal that asks a program to end, from its first moment on; what the program
+/// has started goes with the future that it drops then.
+///
+/// # Errors
+/// Always: it was interrupted.
+pub async fn told_to_end() -> Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+        _ = hangup.recv() => {}
+    }
+    bail!("interrupted; what it had started was ended")
 }

@@ -8,9 +8,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use arustio_testkit::demo::{self, DemoOptions};
-use arustio_testkit::processes::S3Choice;
+use arustio_testkit::processes::{self, S3Choice};
 use clap::Parser;
-use tokio::signal::unix::{SignalKind, signal};
 
 /// Mounts a bucket, writes, reads cold and warm, and checks every byte.
 #[derive(Debug, Parser)]
@@ -40,7 +39,7 @@ async fn main() -> ExitCode {
     };
     let ended = tokio::select! {
         ended = demo::run(options) => ended,
-        ended = told_to_end() => ended,
+        ended = processes::told_to_end() => ended,
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,
@@ -49,18 +48,4 @@ async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// Returns at a signal that asks the demonstration to end, from its first moment on; the
-/// servers and the folder go with its future.
-async fn told_to_end() -> anyhow::Result<()> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut hangup = signal(SignalKind::hangup())?;
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-        _ = hangup.recv() => {}
-    }
-    anyhow::bail!("interrupted; what it had started was ended")
 }

@@ -1,0 +1,6 @@
+//! Steps of cache.
+use super::stage::Stage;
+use anyhow::Result;
+pub(crate) async fn play(_stage: &mut Stage) -> Result<()> {
+    Ok(())
+}

@@ -1,0 +1,143 @@
+//! The main job: mount, copy a tree of real files in, read it cold and warm from several clients.
+
+use std::path::Path;
+
+use anyhow::{Result, ensure};
+
+use super::compare;
+use super::stage::{BUCKET, MOUNT, PREFIX, Stage, close};
+use super::table::Tally;
+use super::tree::Sum;
+use crate::demo::data;
+
+/// Where the tree lies below the mount.
+pub(crate) const TREE: &str = "tree";
+/// A file of several blocks beside the small ones.
+pub(crate) const BIG: &str = "big.bin";
+const BIG_BYTES: u64 = 64 << 20;
+/// Files that the command copies at once.
+const THREADS: &str = "32";
+/// Programs that read with the library, beside one command.
+const CLIENTS: usize = 2;
+
+pub(crate) async fn play(stage: &mut Stage) -> Result<()> {
+    stage.step("mount a bucket and a directory", mount).await?;
+    stage.step("copy the tree in", copy).await?;
+    stage
+        .step("compare with the bucket", async |stage: &mut Stage| {
+            compare::bucket(stage, "").await
+        })
+        .await?;
+    stage.step("read it cold, 3 clients at once", cold).await?;
+    stage
+        .step("read it warm, 3 clients at once", read_by_all)
+        .await
+}
+
+async fn mount(stage: &mut Stage) -> Result<Tally> {
+    let options = stage.store_options();
+    let uri = format!("s3://{BUCKET}/{PREFIX}");
+    let mut words = vec!["fs", "mount"];
+    words.extend(options.iter().map(String::as_str));
+    words.extend([MOUNT, &uri]);
+    let mut tally = stage.arustio(&words).await?.tally();
+    let local = stage.path("local");
+    std::fs::create_dir_all(&local)?;
+    let uri = format!("file://{}", local.display());
+    tally += stage
+        .arustio(&["fs", "mount", "/local", &uri])
+        .await?
+        .tally();
+    // Into the bucket only, so that the first read is a cold one.
+    let tree = format!("{MOUNT}/{TREE}");
+    tally += stage.arustio(&["fs", "mkdir", &tree]).await?.tally();
+    let conf = ["fs", "set-conf", &tree, "write.type=THROUGH"];
+    tally += stage.arustio(&conf).await?.tally();
+    Ok(tally)
+}
+
+async fn copy(stage: &mut Stage) -> Result<Tally> {
+    let big = stage.path(BIG);
+    data::write_big(&big, BIG_BYTES, 1)?;
+    let target = format!("{MOUNT}/{TREE}");
+    let mut words = vec!["fs", "copy-from-local", "-r", "--threads", THREADS];
+    words.extend(
+        stage
+            .sources
+            .folders
+            .iter()
+            .filter_map(|folder| folder.to_str()),
+    );
+    words.extend([text(&big), &target]);
+    let said = stage.arustio(&words).await?;
+    let copied = stage.sources.tree.clone().moved("", &format!("{TREE}/"));
+    stage.model.extend(copied);
+    stage
+        .model
+        .put(format!("{TREE}/{BIG}"), Sum::of_file(&big)?);
+    std::fs::remove_file(&big)?;
+    let files = said.number("files")?;
+    ensure!(
+        files == stage.model.len() as u64,
+        "{files} files were copied"
+    );
+    Ok(said.tally())
+}
+
+/// Nothing is cached yet, and each file is asked for once, whoever reads it (R5).
+async fn cold(stage: &mut Stage) -> Result<Tally> {
+    let before = stage.store.requests().await?;
+    let tally = read_by_all(stage).await?;
+    if let Some(requests) = stage.requests_since(before).await? {
+        let files = stage.model.len() as u64;
+        // Listings, and the few pieces of the large files.
+        let most = files + files / 2 + 100;
+        ensure!(
+            requests <= most,
+            "{requests} requests for {files} files, at most {most}"
+        );
+    }
+    Ok(tally)
+}
+
+/// One command and two programs read all of it at the same time.
+async fn read_by_all(stage: &mut Stage) -> Result<Tally> {
+    let mut clients = tokio::task::JoinSet::new();
+    for _ in 0..CLIENTS {
+        let (fs, model) = (stage.client().await?, stage.model.clone());
+        clients.spawn(async move {
+            let (mut tally, _) = compare::read(&fs, &model).await?;
+            close(fs, &mut tally).await?;
+            anyhow::Ok(tally)
+        });
+    }
+    let mut tally = download(stage).await?;
+    while let Some(ended) = clients.join_next().await {
+        tally += ended??;
+    }
+    Ok(tally)
+}
+
+/// The command copies the tree to a local folder.
+async fn download(stage: &Stage) -> Result<Tally> {
+    let target = stage.path("copy");
+    let tree = format!("{MOUNT}/{TREE}");
+    let words = [
+        "fs",
+        "copy-to-local",
+        "-r",
+        "--threads",
+        THREADS,
+        &tree,
+        text(&target),
+    ];
+    let mut tally = stage.arustio(&words).await?.tally();
+    let expected = stage.model.below(TREE).moved(&format!("{TREE}/"), "");
+    tally.bytes = compare::folder(&target, &expected).await?.bytes;
+    std::fs::remove_dir_all(&target)?;
+    Ok(tally)
+}
+
+pub(crate) fn text(path: &Path) -> &str {
+    path.to_str().unwrap_or("<not UTF-8>")
+}

@@ -1,0 +1,99 @@
+//! What the programs have logged, read after each step.
+//!
+//! A clean run has no line of WARN or ERROR but those that its steps bring about; which these are
+//! is the list [`EXPECTED`], each with its reason.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::cluster::LocalCluster;
+
+/// Lines that are shown of those that were not expected.
+const SHOWN: usize = 10;
+
+/// A line that may be there.
+struct Expected {
+    /// In these steps; in all of them where none is named.
+    steps: &'static [&'static str],
+    /// What it says.
+    words: &'static str,
+}
+
+const EXPECTED: &[Expected] = &[];
+
+/// How far each log was read.
+#[derive(Debug)]
+pub(crate) struct Logs {
+    commands: PathBuf,
+    read: BTreeMap<PathBuf, u64>,
+}
+
+impl Logs {
+    /// Nothing was read yet.
+    pub(crate) fn new(commands: PathBuf) -> Self {
+        Self {
+            commands,
+            read: BTreeMap::new(),
+        }
+    }
+
+    /// Reads on, and refuses what this step does not explain.
+    pub(crate) fn check(&mut self, step: &str, cluster: &LocalCluster) -> Result<()> {
+        let logs = cluster.plan().nodes.iter().map(|node| node.log.clone());
+        let logs: Vec<PathBuf> = logs.chain([self.commands.clone()]).collect();
+        let mut strange = Vec::new();
+        for log in logs {
+            let name = log
+                .file_stem()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
+            let text = self.rest(&log)?;
+            let lines = text.lines().filter(|line| is_strange(line, step));
+            strange.extend(lines.map(|line| format!("{name}: {line}")));
+        }
+        let first = strange.iter().take(SHOWN).cloned().collect::<Vec<_>>();
+        ensure!(
+            strange.is_empty(),
+            "{} lines in the logs of step {step:?} were not expected:\n{}",
+            strange.len(),
+            first.join("\n")
+        );
+        Ok(())
+    }
+
+    /// What was added since the last time, whole lines only.
+    fn rest(&mut self, log: &Path) -> Result<String> {
+        let read = self.read.entry(log.to_owned()).or_default();
+        let mut bytes = Vec::new();
+        let added = || -> std::io::Result<()> {
+            let mut file = File::open(log)?;
+            file.seek(SeekFrom::Start(*read))?;
+            file.read_to_end(&mut bytes)?;
+            Ok(())
+        };
+        let mut added = added;
+        added().with_context(|| log.display().to_string())?;
+        let whole = bytes.iter().rposition(|byte| *byte == b'\n');
+        bytes.truncate(whole.map_or(0, |end| end + 1));
+        *read += bytes.len() as u64;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+}
+
+fn is_strange(line: &str, step: &str) -> bool {
+    let level = line.split_whitespace().nth(1);
+    let loud = matches!(level, Some("WARN" | "ERROR")) || line.contains("panicked");
+    loud && !EXPECTED.iter().any(|expected| expected.covers(line, step))
+}
+
+impl Expected {
+    fn covers(&self, line: &str, step: &str) -> bool {
+        let here = self.steps.is_empty() || self.steps.contains(&step);
+        here && line.contains(self.words)
+    }
+}
