@@ -82,9 +82,8 @@ impl LocalCluster {
         bail!("no ports are free")
     }
 
-    /// A new cluster in a folder that does not run yet; without namespaces of its own
-    /// [`up`](Self::up) starts it. What it is to begin with can be put into its data folders
-    /// before.
+    /// A new cluster in a folder; it does not run before [`start_planned`](Self::start_planned).
+    /// What it is to begin with can be put into its data folders.
     ///
     /// # Errors
     /// When the folder cannot be written.
@@ -127,6 +126,15 @@ impl LocalCluster {
     /// What it is made of.
     pub fn plan(&self) -> &Plan {
         &self.plan
+    }
+
+    /// Starts all nodes of a new cluster.
+    ///
+    /// # Errors
+    /// As for [`up`](Self::up).
+    pub async fn start_planned(mut self) -> Result<Self> {
+        self.start_all().await?;
+        Ok(self)
     }
 
     async fn start_all(&mut self) -> Result<()> {

@@ -3,6 +3,8 @@
 //! Whatever else runs on the machine is left alone: nothing is found by name, no port
 //! is fixed, and what was started ends with its owner.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -162,17 +164,66 @@ pub struct Store {
 }
 
 impl Store {
-    /// How many requests of S3 it has got so far; `None` where it does not count.
-    pub async fn requests(&self) -> Result<Option<u64>> {
+    /// How many requests of S3 it has got so far, by operation; `None` where it does not count.
+    pub async fn requests(&self) -> Result<Option<Requests>> {
         let Some(address) = &self.stats else {
             return Ok(None);
         };
         let counted = stats(address).await?;
         let operations = counted["operations"].as_object();
-        let operations = operations.context("its counters")?.values();
-        Ok(Some(
-            operations.filter_map(|one| one["requests"].as_u64()).sum(),
-        ))
+        let operations = operations.context("its counters")?.iter();
+        let counts = operations.filter_map(|(name, one)| {
+            let requests = one["requests"].as_u64()?;
+            Some((name.clone(), requests))
+        });
+        Ok(Some(Requests(counts.collect())))
+    }
+}
+
+/// Requests of S3 by operation.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Requests(BTreeMap<String, u64>);
+
+impl Requests {
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        self.0.values().sum()
+    }
+
+    /// Of one operation, as the server calls it.
+    pub fn of(&self, operation: &str) -> u64 {
+        self.0.get(operation).copied().unwrap_or_default()
+    }
+
+    /// Those that came after an earlier look.
+    pub fn since(&self, before: &Self) -> Self {
+        let counts = self.0.iter().map(|(name, count)| {
+            let before = before.of(name);
+            (name.clone(), count.saturating_sub(before))
+        });
+        Self(counts.filter(|(_, count)| *count > 0).collect())
+    }
+}
+
+impl std::iter::Sum for Requests {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        let mut sum = Self::default();
+        for (name, count) in all.flat_map(|one| one.0) {
+            *sum.0.entry(name).or_default() += count;
+        }
+        sum
+    }
+}
+
+/// `12 GetObject, 3 PutObject`.
+impl fmt::Display for Requests {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let counts: Vec<String> = self
+            .0
+            .iter()
+            .map(|(name, count)| format!("{count} {name}"))
+            .collect();
+        f.write_str(&counts.join(", "))
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
 use arustio_client::{ArustioFileSystem, FileSystem, FsPath, ListOptions, OpenOptions, ReadStats};
-use futures::{StreamExt as _, TryStreamExt as _, stream};
+use futures::{StreamExt as _, TryStreamExt as _, future, stream};
 use object_store::path::Path as Key;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt as _};
 
@@ -100,10 +100,7 @@ pub(crate) async fn bucket(stage: &Stage, folder: &str) -> Result<Tally> {
     };
     let store = Arc::new(stage.bucket()?);
     let objects = store.list(Some(&Key::from(prefix.as_str())));
-    let objects = objects.try_filter(|meta| {
-        let file = !is_marker(meta, &stage.model);
-        async move { file }
-    });
+    let objects = objects.try_filter(|meta| future::ready(!is_marker(meta, &stage.model)));
     let get = |meta: ObjectMeta| {
         let store = Arc::clone(&store);
         async move {
@@ -111,7 +108,7 @@ pub(crate) async fn bucket(stage: &Stage, folder: &str) -> Result<Tally> {
             Ok::<_, object_store::Error>((meta.location, Sum::of(&bytes)))
         }
     };
-    let mut objects = objects.map_ok(get).try_buffer_unordered(TOGETHER);
+    let mut objects = objects.map_ok(get).try_buffer_unordered(TOGETHER).boxed();
     let mut found = Tree::default();
     while let Some((key, sum)) = objects.try_next().await.context("the bucket")? {
         found.put(path_of(&key), sum);

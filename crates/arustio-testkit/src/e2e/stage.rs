@@ -20,8 +20,10 @@ use super::scratch::Scratch;
 use super::table::{Row, Table, Tally};
 use super::tree::{Sources, Tree, cargo_sources};
 use crate::cluster::{LocalCluster, Shape};
-use crate::processes::{self, ACCESS_KEY, Cli, Place, Process, SECRET_KEY, Store};
+use crate::processes::{self, ACCESS_KEY, Cli, Place, Process, Requests, SECRET_KEY, Store};
 
+/// The file of the store's secret: arguments are visible to everybody.
+const SECRET: &str = "secret";
 pub(crate) const BUCKET: &str = "e2e-bucket";
 /// Where the bucket is mounted, and the keys of the mount begin.
 pub(crate) const MOUNT: &str = "/data";
@@ -34,6 +36,8 @@ const SPARE: u64 = 1 << 30;
 const COPIES: u64 = 3;
 const SERVERS: usize = 3;
 const NODES: usize = 3;
+/// Words of a command that are shown.
+const SHOWN: usize = 16;
 /// After a fault everything is whole again by then.
 const HEAL_LIMIT: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -97,6 +101,7 @@ impl Stage {
         );
         let scratch = Scratch::new(SPARE + COPIES * bytes)?;
         let commands = File::create(scratch.path("commands.log"))?;
+        std::fs::write(scratch.path(SECRET), SECRET_KEY)?;
         let shape = Shape {
             metadata: SERVERS,
             block: NODES,
@@ -143,9 +148,16 @@ impl Stage {
             step,
             tally,
             time,
-            requests: after.zip(before).map(|(after, before)| after - before),
+            requests: after
+                .zip(before)
+                .map(|(after, before)| after.since(&before)),
         });
         self.logs.check(step, &self.cluster)
+    }
+
+    /// Looks into the logs of another cluster, which has no step of its own.
+    pub(crate) fn check_logs_of(&mut self, cluster: &LocalCluster) -> Result<()> {
+        self.logs.check("", cluster)
     }
 
     /// Ends everything in order, looks into the logs once more, and prints the table.
@@ -195,14 +207,9 @@ impl Stage {
         command.env("ARUSTIO_LOG", "warn");
         let done = command.output().await.context("cannot start the command")?;
         let (out, err) = (lossy(&done.stdout), lossy(&done.stderr));
-        let line = format!("arustio {}: {}\n{err}", words.join(" "), done.status);
+        let line = format!("{}: {}\n{err}", typed(words), done.status);
         self.commands.lock().write_all(line.as_bytes())?;
-        ensure!(
-            done.status.success(),
-            "arustio {}: {}",
-            words.join(" "),
-            err.trim()
-        );
+        ensure!(done.status.success(), "{}: {}", typed(words), err.trim());
         let last = out.lines().rfind(|line| !line.is_empty());
         let value = last.and_then(|line| serde_json::from_str(line).ok());
         Ok(Said {
@@ -220,7 +227,7 @@ impl Stage {
     pub(crate) fn store_options(&self) -> Vec<String> {
         let options = [
             format!("access_key_id={ACCESS_KEY}"),
-            format!("secret_access_key={SECRET_KEY}"),
+            format!("secret_access_key=@{}", self.path(SECRET).display()),
             format!("endpoint={}", self.store.endpoint),
         ];
         options
@@ -248,10 +255,13 @@ impl Stage {
         Ok(Admin::new(&config, Entropy::from_os())?)
     }
 
-    /// The number of requests that the store has got since, where it counts.
-    pub(crate) async fn requests_since(&self, before: Option<u64>) -> Result<Option<u64>> {
+    /// Requests that the store has got since, where it counts.
+    pub(crate) async fn requests_since(
+        &self,
+        before: Option<Requests>,
+    ) -> Result<Option<Requests>> {
         let now = self.store.requests().await?;
-        Ok(now.zip(before).map(|(now, before)| now - before))
+        Ok(now.zip(before).map(|(now, before)| now.since(&before)))
     }
 
     /// Waits until the group has a leader that hears all members, each with everything, and all
@@ -313,6 +323,22 @@ where
         }
         sleep(LOOK_EVERY).await;
     }
+}
+
+/// A command as it was typed; of many words the first and the last.
+fn typed(words: &[&str]) -> String {
+    let (first, last) = match words.len() > SHOWN {
+        true => (&words[..SHOWN / 2], &words[words.len() - 2..]),
+        false => (words, &[][..]),
+    };
+    let dots = (!last.is_empty()).then_some("...");
+    let words: Vec<&str> = first
+        .iter()
+        .copied()
+        .chain(dots)
+        .chain(last.iter().copied())
+        .collect();
+    format!("arustio {}", words.join(" "))
 }
 
 fn lossy(bytes: &[u8]) -> String {

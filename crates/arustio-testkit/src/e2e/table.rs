@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use arustio_types::ByteSize;
 
+use crate::processes::Requests;
+
 /// What a step did, as whoever did it counts.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Tally {
@@ -42,7 +44,7 @@ pub(crate) struct Row {
     pub(crate) tally: Tally,
     pub(crate) time: Duration,
     /// Requests that the store has counted, where it does.
-    pub(crate) requests: Option<u64>,
+    pub(crate) requests: Option<Requests>,
 }
 
 impl Row {
@@ -54,7 +56,8 @@ impl Row {
             format!("{:.1} s", self.time.as_secs_f64()),
             self.tally.repeats.to_string(),
             self.requests
-                .map_or_else(|| "-".to_owned(), |requests| requests.to_string()),
+                .as_ref()
+                .map_or_else(|| "-".to_owned(), |requests| requests.total().to_string()),
         ]
     }
 }
@@ -66,26 +69,29 @@ pub(crate) struct Table(Vec<Row>);
 impl Table {
     /// Adds a row, and shows it at once to whoever waits.
     pub(crate) fn add(&mut self, row: Row) {
-        let [step, operations, bytes, time, repeats, requests] = row.cells();
-        eprintln!(
-            "  {step:<36} {operations:>7} ops {bytes:>9} {time:>8}, {repeats} retries, {requests} \
-             UFS requests"
-        );
+        let [step, operations, bytes, time, repeats, _] = row.cells();
+        eprintln!("  {step:<44} {operations:>6} ops {bytes:>9} {time:>7}, {repeats} retries");
+        if let Some(requests) = row
+            .requests
+            .as_ref()
+            .filter(|requests| requests.total() > 0)
+        {
+            eprintln!("    {requests}");
+        }
         self.0.push(row);
     }
 
     fn sum(&self) -> Row {
-        let mut sum = Row {
+        let mut tally = Tally::default();
+        self.0.iter().for_each(|row| tally += row.tally);
+        let requests = self.0.iter().map(|row| row.requests.clone());
+        let requests: Option<Vec<Requests>> = requests.collect();
+        Row {
             step: "all",
-            tally: Tally::default(),
-            time: Duration::ZERO,
-            requests: self.0.iter().map(|row| row.requests).sum(),
-        };
-        for row in &self.0 {
-            sum.tally += row.tally;
-            sum.time += row.time;
+            tally,
+            time: self.0.iter().map(|row| row.time).sum(),
+            requests: requests.map(|all| all.into_iter().sum()),
         }
-        sum
     }
 }
 

@@ -107,7 +107,9 @@ impl Tree {
     pub(crate) fn has_folder(&self, path: &str) -> bool {
         let inside = format!("{path}/");
         let mut after = self.0.range(inside.clone()..);
-        after.next().is_some_and(|(path, _)| path.starts_with(&inside))
+        after
+            .next()
+            .is_some_and(|(path, _)| path.starts_with(&inside))
     }
 
     /// What lies below a folder, with whole paths.
