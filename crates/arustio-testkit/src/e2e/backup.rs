@@ -13,14 +13,13 @@ use crate::cluster::{LocalCluster, Shape};
 
 /// Block nodes of the restored cluster, which is one metadata server at first.
 const NODES: usize = 1;
+pub(crate) const RESTORE: &str = "restore it into an empty cluster";
 
 pub(crate) async fn play(stage: &mut Stage) -> Result<()> {
     stage
         .step("back the metadata up, verify it", back_up)
         .await?;
-    stage
-        .step("restore it into an empty cluster", restore)
-        .await
+    stage.step(RESTORE, restore).await
 }
 
 async fn back_up(stage: &mut Stage) -> Result<Tally> {
@@ -61,7 +60,7 @@ async fn restore(stage: &mut Stage) -> Result<Tally> {
     compare::names(&fs, &stage.model).await?;
     tally += compare::read(&fs, &stage.model).await?.0;
     close(fs, &mut tally).await?;
-    stage.check_logs_of(&cluster)?;
+    stage.check_logs_of(RESTORE, &cluster)?;
     cluster.down().await?;
     Ok(tally)
 }

@@ -1,5 +1,6 @@
 //! Comparing every byte: with the model, through clients, in the bucket, in a local folder.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -29,23 +30,31 @@ pub(crate) async fn everything(stage: &mut Stage) -> Result<Tally> {
 
 /// The namespace below the mount has the names and sizes of the model.
 pub(crate) async fn names(fs: &ArustioFileSystem, model: &Tree) -> Result<()> {
+    let found = list(fs, model).await?.0;
+    model.check(&found, "the listing of the mount")
+}
+
+/// What is listed below the mount: files, with the sums that their sizes make likely, and
+/// directories.
+async fn list(fs: &ArustioFileSystem, model: &Tree) -> Result<(Tree, BTreeSet<String>)> {
     let options = ListOptions {
         recursive: true,
         ..ListOptions::default()
     };
     let mount = FsPath::new(MOUNT)?;
-    let mut found = Tree::default();
+    let (mut files, mut directories) = (Tree::default(), BTreeSet::new());
     let mut entries = fs.list(&mount, options);
     while let Some(entry) = entries.try_next().await? {
+        let path = entry.path.relative_to(&mount).unwrap_or_default();
         if entry.is_dir() {
+            directories.insert(path.to_owned());
             continue;
         }
-        let path = entry.path.relative_to(&mount).unwrap_or_default();
         // Of the bytes only the number is known yet.
         let known = model.get(path).filter(|sum| sum.size == entry.size);
-        found.put(path, known.unwrap_or_else(|| Sum::of(b"another size")));
+        files.put(path, known.unwrap_or_else(|| Sum::of(b"another size")));
     }
-    model.check(&found, "the listing of the mount")
+    Ok((files, directories))
 }
 
 /// Reads all files of a tree and compares them.
@@ -98,9 +107,13 @@ pub(crate) async fn bucket(stage: &Stage, folder: &str) -> Result<Tally> {
         "" => (PREFIX.to_owned(), stage.model.clone()),
         _ => (format!("{PREFIX}/{folder}"), stage.model.below(folder)),
     };
+    let mut tally = Tally::default();
+    let fs = stage.client().await?;
+    let (_, directories) = list(&fs, &stage.model).await?;
+    close(fs, &mut tally).await?;
     let store = Arc::new(stage.bucket()?);
     let objects = store.list(Some(&Key::from(prefix.as_str())));
-    let objects = objects.try_filter(|meta| future::ready(!is_marker(meta, &stage.model)));
+    let objects = objects.try_filter(|meta| future::ready(!is_marker(meta, &directories)));
     let get = |meta: ObjectMeta| {
         let store = Arc::clone(&store);
         async move {
@@ -114,7 +127,8 @@ pub(crate) async fn bucket(stage: &Stage, folder: &str) -> Result<Tally> {
         found.put(path_of(&key), sum);
     }
     model.check(&found, "the bucket")?;
-    Ok(tally_of(&found))
+    tally += tally_of(&found);
+    Ok(tally)
 }
 
 /// The path below the mount that a key stands for.
@@ -123,11 +137,11 @@ fn path_of(key: &Key) -> &str {
     path.trim_start_matches('/')
 }
 
-/// The marker of a directory that the model has: its key ends in a slash, which this library
-/// does not show.
-fn is_marker(meta: &ObjectMeta, model: &Tree) -> bool {
+/// The marker of a directory that the namespace has: its key ends in a slash, which this
+/// library does not show.
+fn is_marker(meta: &ObjectMeta, directories: &BTreeSet<String>) -> bool {
     let path = path_of(&meta.location);
-    meta.size == 0 && (path.is_empty() || model.has_folder(path))
+    meta.size == 0 && (path.is_empty() || directories.contains(path))
 }
 
 /// A local folder holds exactly this tree.

@@ -10,6 +10,8 @@ use super::table::Tally;
 use super::tree::Sum;
 use crate::demo::data;
 
+/// The first step: in its logs is how the cluster was started.
+pub(crate) const MOUNT_STEP: &str = "mount a bucket and a directory";
 /// Where the tree lies below the mount.
 pub(crate) const TREE: &str = "tree";
 /// A file of several blocks beside the small ones.
@@ -21,7 +23,7 @@ const THREADS: &str = "32";
 const CLIENTS: usize = 2;
 
 pub(crate) async fn play(stage: &mut Stage) -> Result<()> {
-    stage.step("mount a bucket and a directory", mount).await?;
+    stage.step(MOUNT_STEP, mount).await?;
     stage.step("copy the tree in", copy).await?;
     stage
         .step("compare with the bucket", async |stage: &mut Stage| {

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 
+use super::stage::STOP;
+use super::{backup, cache, faults, files};
 use crate::cluster::LocalCluster;
 
 /// Lines that are shown of those that were not expected.
@@ -23,7 +25,44 @@ struct Expected {
     words: &'static str,
 }
 
-const EXPECTED: &[Expected] = &[];
+/// Steps in which servers start or stop while others run.
+const RESTARTS: &[&str] = &[
+    files::MOUNT_STEP,
+    faults::KILL,
+    faults::RESTART,
+    backup::RESTORE,
+    STOP,
+];
+
+const EXPECTED: &[Expected] = &[
+    // A server that is not there yet, or not there any more, is noticed by the members of its
+    // group, each once.
+    Expected {
+        steps: RESTARTS,
+        words: "another metadata server cannot be reached",
+    },
+    // The same, by block nodes, which tell all metadata servers that they live.
+    Expected {
+        steps: RESTARTS,
+        words: "cannot announce this block node",
+    },
+    // Founders wait for each other, and a member that comes back for a leader.
+    Expected {
+        steps: RESTARTS,
+        words: "waiting for",
+    },
+    // Beside loopback there is no way yet to listen without this warning (--netns).
+    Expected {
+        steps: &[
+            files::MOUNT_STEP,
+            faults::RESTART,
+            faults::KILL,
+            cache::REPLACE,
+            backup::RESTORE,
+        ],
+        words: "--insecure",
+    },
+];
 
 /// How far each log was read.
 #[derive(Debug)]

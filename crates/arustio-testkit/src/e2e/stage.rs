@@ -28,6 +28,8 @@ pub(crate) const BUCKET: &str = "e2e-bucket";
 /// Where the bucket is mounted, and the keys of the mount begin.
 pub(crate) const MOUNT: &str = "/data";
 pub(crate) const PREFIX: &str = "from/here";
+/// The last step.
+pub(crate) const STOP: &str = "stop";
 /// Files of a small run.
 const SMALL: usize = 3000;
 /// What a run keeps beside the tree itself: metadata, logs, a backup, the large file.
@@ -156,13 +158,13 @@ impl Stage {
     }
 
     /// Looks into the logs of another cluster, which has no step of its own.
-    pub(crate) fn check_logs_of(&mut self, cluster: &LocalCluster) -> Result<()> {
-        self.logs.check("", cluster)
+    pub(crate) fn check_logs_of(&mut self, step: &str, cluster: &LocalCluster) -> Result<()> {
+        self.logs.check(step, cluster)
     }
 
     /// Ends everything in order, looks into the logs once more, and prints the table.
     pub(crate) async fn end(mut self) -> Result<()> {
-        self.step("stop", async |stage: &mut Self| {
+        self.step(STOP, async |stage: &mut Self| {
             let nodes = stage.cluster.plan().nodes.iter();
             let running = nodes.filter(|node| node.is_running()).count();
             stage.cluster.down().await?;

@@ -103,15 +103,6 @@ impl Tree {
         self.0.extend(other.0);
     }
 
-    /// Whether something lies below this path.
-    pub(crate) fn has_folder(&self, path: &str) -> bool {
-        let inside = format!("{path}/");
-        let mut after = self.0.range(inside.clone()..);
-        after
-            .next()
-            .is_some_and(|(path, _)| path.starts_with(&inside))
-    }
-
     /// What lies below a folder, with whole paths.
     pub(crate) fn below(&self, folder: &str) -> Self {
         let inside = format!("{folder}/");
