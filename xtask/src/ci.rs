@@ -10,7 +10,7 @@ use cargo_metadata::{Metadata, Package, TargetKind};
 
 use crate::setup::{self, BuildEnv};
 use crate::shell::{Cmd, find_program, human_time};
-use crate::{layers, programs, suite, tidy, workspace};
+use crate::{layers, package, programs, suite, tidy, workspace};
 
 /// What a step does: a command of this program, or commands of others.
 enum Work {
@@ -115,16 +115,19 @@ fn steps(metadata: &Metadata) -> Result<Vec<Step>> {
         Step::commands("format", vec![Cmd::cargo("fmt --all --check")]),
         Step::own("tidy", "cargo xtask tidy", tidy::run),
         Step::own("layers", "cargo xtask layers", layers::run),
+        Step::own("package", "cargo xtask package", package::run),
         deny(),
         Step::commands("clippy", vec![clippy]),
         Step::commands("tests", suite::phases().map(|phase| phase.cmd).into()),
         Step::commands("doc tests", vec![suite::doc_tests().cmd]),
         Step::commands("docs", vec![docs]),
         Step::commands("alone", alone(metadata)),
+        Step::commands("docs.rs", package::docs(metadata)),
         examples(metadata),
         benches(metadata),
         sim(),
         demo()?,
+        e2e(),
     ])
 }
 
@@ -234,4 +237,9 @@ fn demo() -> Result<Step> {
             "the package arustio-testkit has no program arustio-demo yet",
         ),
     })
+}
+
+/// The same, and the small tree: the rows of docs/reliability.md are measured with release builds.
+fn e2e() -> Step {
+    Step::commands("e2e", vec![Cmd::cargo("xtask e2e --small --profile dev")])
 }

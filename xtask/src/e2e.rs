@@ -71,7 +71,7 @@ fn build_outside() -> Result<PathBuf> {
     let folder = target_folder()?.join(OUTSIDE);
     let package = folder.join("package");
     copy_package(&root, &package).context("the package in examples/outside")?;
-    let build = Cmd::cargo("build --quiet --manifest-path")
+    let build = Cmd::cargo("build --manifest-path")
         .arg(package.join("Cargo.toml"))
         .arg("--target-dir")
         .arg(folder.join("target"));

@@ -12,6 +12,7 @@ mod ci;
 mod e2e;
 mod install;
 mod layers;
+mod package;
 mod programs;
 mod setup;
 mod shell;
@@ -61,6 +62,8 @@ enum Command {
     Ci,
     /// Check headers, file sizes, contracts, promises and paths
     Tidy,
+    /// Check what would be published: metadata, and what each package holds
+    Package,
     /// Compare the dependencies with the table in xtask/layers.toml
     Layers,
 }
@@ -91,6 +94,7 @@ fn run(command: Command) -> Result<()> {
         Command::Sim(sim) => sim.run(),
         Command::Ci => ci::run(),
         Command::Tidy => tidy::run(),
+        Command::Package => package::run(),
         Command::Layers => layers::run(),
     }
 }
