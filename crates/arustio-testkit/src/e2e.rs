@@ -58,16 +58,13 @@ pub struct E2eOptions {
 pub async fn run(options: E2eOptions) -> Result<()> {
     let began = Instant::now();
     let mut stage = Stage::start(options).await?;
-    let played = play(&mut stage).await;
-    let ended = match played {
-        Ok(()) => stage.end().await,
-        Err(error) => {
-            stage.fail().await;
-            return Err(error);
-        }
-    };
+    if let Err(error) = play(&mut stage).await {
+        stage.fail().await;
+        return Err(error);
+    }
+    stage.end().await?;
     println!("everything in {:.0} s", began.elapsed().as_secs_f64());
-    ended
+    Ok(())
 }
 
 /// The steps, in order.
@@ -78,5 +75,8 @@ async fn play(stage: &mut Stage) -> Result<()> {
     cache::play(stage).await?;
     faults::play(stage).await?;
     backup::play(stage).await?;
-    stage.step("compare everything", compare::everything).await
+    stage
+        .step("compare everything", compare::everything)
+        .await?;
+    stage.step(stage::STOP, Stage::stop).await
 }

@@ -107,7 +107,7 @@ impl Network {
     }
 
     fn connect(&self, place: usize) -> Result<()> {
-        let (namespace, here) = (self.namespace(place), format!("{}p{place}", self.bridge()));
+        let (namespace, here) = (self.namespace(place), self.interface(place));
         let address = format!("{}/24", self.address_of(place));
         ip(&["netns", "add", &namespace])?;
         ip(&[
@@ -122,6 +122,8 @@ impl Network {
     /// Removes everything; what is gone already is fine.
     pub fn remove(&self) {
         for place in 0..self.members.len() {
+            // By itself this one goes some time after its namespace.
+            let _ = ip(&["link", "delete", &self.interface(place)]);
             let _ = ip(&["netns", "delete", &self.namespace(place)]);
         }
         let _ = ip(&["link", "delete", &self.bridge()]);
@@ -133,6 +135,11 @@ impl Network {
 
     fn namespace(&self, place: usize) -> String {
         format!("{}-{}", self.bridge(), self.members[place])
+    }
+
+    /// The end of its wire that is on the bridge.
+    fn interface(&self, place: usize) -> String {
+        format!("{}p{place}", self.bridge())
     }
 
     fn address_of(&self, place: usize) -> IpAddr {
@@ -184,7 +191,7 @@ mod tests {
             members: names.into(),
         };
         // The kernel takes 15 bytes.
-        assert!(format!("{}p{}", network.bridge(), MOST - 1).len() <= 15);
+        assert!(network.interface(MOST - 1).len() <= 15);
         let addresses: Vec<_> = (0..3).map(|place| network.address_of(place)).collect();
         assert_eq!(addresses[0].to_string(), "198.18.249.11");
         assert_eq!(addresses[2].to_string(), "198.18.249.13");

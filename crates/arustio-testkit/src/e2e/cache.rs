@@ -13,7 +13,7 @@ use super::tree::Tree;
 
 /// Operations that have to end well before and after each change.
 const SOME: u64 = 40;
-pub(crate) const REPLACE: &str = "drain and replace a block node under load";
+const REPLACE: &str = "drain and replace a block node under load";
 
 pub(crate) async fn play(stage: &mut Stage) -> Result<()> {
     stage

@@ -11,6 +11,7 @@ use arustio_client::entropy::Entropy;
 use arustio_client::{ArustioFileSystem, Builder, ClientConfig, FileSystem as _};
 use object_store::aws::AmazonS3;
 use parking_lot::Mutex;
+use rustix::process::Signal;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
@@ -162,15 +163,19 @@ impl Stage {
         self.logs.check(step, cluster)
     }
 
-    /// Ends everything in order, looks into the logs once more, and prints the table.
+    /// The last step: all servers end in order, block nodes first.
+    pub(crate) async fn stop(&mut self) -> Result<Tally> {
+        let nodes = self.cluster.plan().nodes.iter().rev();
+        let running = nodes.filter(|node| node.is_running());
+        let names: Vec<String> = running.map(|node| node.name.clone()).collect();
+        for name in &names {
+            self.cluster.signal(name, Signal::TERM).await?;
+        }
+        Ok(Tally::operations(names.len() as u64))
+    }
+
+    /// Prints the table and removes everything.
     pub(crate) async fn end(mut self) -> Result<()> {
-        self.step(STOP, async |stage: &mut Self| {
-            let nodes = stage.cluster.plan().nodes.iter();
-            let running = nodes.filter(|node| node.is_running()).count();
-            stage.cluster.down().await?;
-            Ok(Tally::operations(running as u64))
-        })
-        .await?;
         println!("{}", self.table);
         if let Some(s3) = self.s3.take() {
             s3.stop().await.context("the S3 server did not stop")?;
