@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use super::compare;
 use super::stage::{BUCKET, MOUNT, PREFIX, Stage, close};
 use super::table::Tally;
-use super::tree::Sum;
+use super::tree::{Sum, Tree};
 use crate::demo::data;
 
 /// The first step: in its logs is how the cluster was started.
@@ -19,10 +19,10 @@ pub(crate) const BIG: &str = "big.bin";
 const BIG_BYTES: u64 = 64 << 20;
 /// Files that the command copies at once.
 const THREADS: &str = "32";
-/// Programs that read with the library, beside one command; fewer on a small tree, which has to be
-/// quick unoptimised.
-const CLIENTS: usize = 2;
-const FEW_CLIENTS: usize = 1;
+/// Programs that read warm beside a command that reads everything, and the share of the files that
+/// each of them reads: all of them would say no more, and take minutes.
+const WARM: usize = 2;
+const WARM_SHARE: usize = 3;
 
 pub(crate) async fn play(stage: &mut Stage) -> Result<()> {
     stage.step(MOUNT_STEP, mount).await?;
@@ -36,7 +36,7 @@ pub(crate) async fn play(stage: &mut Stage) -> Result<()> {
         .step("read it cold, several clients at once", cold)
         .await?;
     stage
-        .step("read it warm, several clients at once", read_by_all)
+        .step("read it warm, several clients at once", warm)
         .await
 }
 
@@ -93,7 +93,7 @@ async fn copy(stage: &mut Stage) -> Result<Tally> {
 /// Nothing is cached yet, and each file is asked for once, whoever reads it (R5).
 async fn cold(stage: &mut Stage) -> Result<Tally> {
     let before = stage.store.requests().await?;
-    let tally = read_by_all(stage).await?;
+    let tally = read_by_all(stage, vec![stage.model.clone()]).await?;
     if let Some(requests) = stage.requests_since(before).await? {
         let files = stage.model.len() as u64;
         let reads = requests.of("GetObject");
@@ -107,17 +107,19 @@ async fn cold(stage: &mut Stage) -> Result<Tally> {
     Ok(tally)
 }
 
-/// One command and some programs read all of it at the same time.
-async fn read_by_all(stage: &mut Stage) -> Result<Tally> {
+async fn warm(stage: &mut Stage) -> Result<Tally> {
+    let parts = (0..WARM).map(|first| stage.model.sample(WARM_SHARE, first));
+    let parts = parts.collect();
+    read_by_all(stage, parts).await
+}
+
+/// One command reads all of it while a program reads each of these parts.
+async fn read_by_all(stage: &Stage, parts: Vec<Tree>) -> Result<Tally> {
     let mut clients = tokio::task::JoinSet::new();
-    let count = match stage.options.small {
-        true => FEW_CLIENTS,
-        false => CLIENTS,
-    };
-    for _ in 0..count {
-        let (fs, model) = (stage.client().await?, stage.model.clone());
+    for part in parts {
+        let fs = stage.client().await?;
         clients.spawn(async move {
-            let (mut tally, _) = compare::read(&fs, &model).await?;
+            let (mut tally, _) = compare::read(&fs, &part).await?;
             close(fs, &mut tally).await?;
             anyhow::Ok(tally)
         });

@@ -144,6 +144,12 @@ impl Stage {
         let before = self.store.requests().await?;
         let started = Instant::now();
         let tally = work(self).await;
+        if tally.is_err()
+            && let Err(said) = self.logs.check(step, &self.cluster)
+        {
+            // Servers may know why.
+            eprintln!("{said:#}");
+        }
         let tally = tally.with_context(|| format!("step {step:?}"))?;
         let time = started.elapsed();
         let after = self.store.requests().await?;

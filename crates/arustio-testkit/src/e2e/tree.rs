@@ -103,6 +103,12 @@ impl Tree {
         self.0.extend(other.0);
     }
 
+    /// One of so many files, beginning at the `first`.
+    pub(crate) fn sample(&self, one_of: usize, first: usize) -> Self {
+        let chosen = self.0.iter().skip(first).step_by(one_of);
+        Self(chosen.map(|(path, sum)| (path.clone(), *sum)).collect())
+    }
+
     /// What lies below a folder, with whole paths.
     pub(crate) fn below(&self, folder: &str) -> Self {
         let inside = format!("{folder}/");
