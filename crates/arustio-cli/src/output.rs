@@ -105,6 +105,14 @@ fn shown(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
+/// So many of something.
+pub(crate) fn counted(count: u64, what: &str) -> String {
+    match count {
+        1 => format!("1 {what}"),
+        count => format!("{count} {what}s"),
+    }
+}
+
 /// A size for people or exactly.
 pub(crate) fn size(bytes: u64, human: bool) -> String {
     if human {

@@ -17,7 +17,7 @@ use serde_json::json;
 use super::cached::{self, Cached};
 use crate::args::{Global, LoadArgs};
 use crate::local::fs_path;
-use crate::output::{Output, printable, size};
+use crate::output::{Output, counted, printable, size};
 use crate::progress::Progress;
 
 /// Files that failed and are named; of more only their number is told.
@@ -206,12 +206,12 @@ impl Run {
             }));
         }
         out.line(&format!(
-            "{} files, {}: {} from cache, {} from UFS in {} requests, {} failed",
-            self.files,
+            "{}, {}: {} from cache, {} from UFS in {}, {} failed",
+            counted(self.files, "file"),
             size(self.bytes, true),
             size(self.cache_bytes, true),
             size(self.ufs_bytes, true),
-            self.ufs_requests,
+            counted(self.ufs_requests, "request"),
             self.failed
         ))?;
         match now.bytes {

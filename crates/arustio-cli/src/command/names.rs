@@ -225,9 +225,9 @@ pub(crate) async fn free(
         } else {
             let name = printable(path.as_str());
             out.line(&format!(
-                "{name}: {} of {} files are freed",
+                "{name}: {} of {} freed",
                 output::size(freed.bytes, true),
-                freed.files
+                output::counted(freed.files, "file")
             ))?;
         }
     }

@@ -65,7 +65,7 @@ async fn a_tree_is_loaded_and_seen_to_be_there() {
     assert_eq!(told[3]["cached_bytes"], 8 * MIB);
 
     let freed = fs(&house, &["free", "/data/d"]).await.ok();
-    assert_eq!(freed, "/data/d: 7 MiB of 2 files are freed\n");
+    assert_eq!(freed, "/data/d: 7 MiB of 2 files freed\n");
     let used = fs(&house, &["du", "-s", "/data/d"]).await.ok();
     assert_eq!(used, format!("{}\t0 (0%)\t/data/d\n", 7 * MIB));
 }

@@ -79,7 +79,7 @@ async fn a_second_read_comes_from_the_cache_and_asks_the_store_for_nothing() {
     let listed = house.run(&["fs", "ls", "-l", "/data"]).await.ok();
     assert!(listed.contains(" 100% f\n"), "{listed}");
     let freed = house.run(&["fs", "free", "/data/f"]).await.ok();
-    assert_eq!(freed, "/data/f: 10 MiB of 1 files are freed\n");
+    assert_eq!(freed, "/data/f: 10 MiB of 1 file freed\n");
     let listed = house.run(&["--json", "fs", "ls", "/data"]).await.ok();
     assert!(listed.contains("\"cached_bytes\":0"), "{listed}");
 }

@@ -7,7 +7,7 @@ use arustio_client::types::used::{UFS_OPERATIONS, Used};
 use serde_json::{Map, Value, json};
 
 use super::nodes::percent;
-use crate::output::{Output, size};
+use crate::output::{Output, counted, size};
 
 /// Everything in a few lines.
 pub(super) async fn summary(admin: &Admin, out: &mut Output) -> Result<(), FsError> {
@@ -109,7 +109,8 @@ fn stores(used: &Used) -> String {
     };
     let failed = match total.errors {
         0 => String::new(),
-        errors => format!(", {errors} failed"),
+        // Refused conditions are how a store says that somebody else was there.
+        errors => format!(", {errors} failed or refused"),
     };
     format!(
         "{}{each}{failed}, {} read, {} written",
@@ -124,13 +125,6 @@ fn pending(summary: &Summary) -> String {
         (0, _) => "nothing".to_owned(),
         (count, false) => format!("{} (arustio fs pending)", counted(count, "change")),
         (count, true) => format!("more than {count} changes (arustio fs pending)"),
-    }
-}
-
-fn counted(count: u64, what: &str) -> String {
-    match count {
-        1 => format!("1 {what}"),
-        count => format!("{count} {what}s"),
     }
 }
 
@@ -189,7 +183,7 @@ mod tests {
         assert_eq!(reads(&summary.used), "75% of 4 MiB from the cache");
         assert_eq!(
             stores(&summary.used),
-            "6 requests (4 read, 2 list), 1 failed, 1 MiB read, 0 B written"
+            "6 requests (4 read, 2 list), 1 failed or refused, 1 MiB read, 0 B written"
         );
         assert_eq!(pending(&summary), "nothing");
         summary.pending = 1;
