@@ -110,9 +110,11 @@ pub(crate) async fn cold_read(stage: &Stage, rounds: usize) -> Result<Vec<Line>>
     let warm_params = json!({"size": GIB, "wire": "as the client chooses", "readers": 1});
     Ok(vec![
         bare.line("4", "cold read", cold(false))?
-            .against("plain GET", &limits, &bare_ratios)?,
+            .against("plain GET", &limits, &bare_ratios)?
+            .bounded(0.9, 1.0),
         fill.line("4", "cold read", cold(true))?
-            .against("plain GET", &limits, &fill_ratios)?,
+            .against("plain GET", &limits, &fill_ratios)?
+            .bounded(0.7, 0.9),
         warm.line("4", "warm read", warm_params)?.against(
             "raw loopback TCP",
             &raw,
