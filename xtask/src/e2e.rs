@@ -25,7 +25,7 @@ const LIBRARY: &str = "@ARUSTIO_CLIENT@";
 /// Play the whole system from end to end.
 #[derive(Debug, Args)]
 pub(crate) struct E2e {
-    /// 3,000 files instead of all that cargo keeps
+    /// 3,000 files instead of 20,000
     #[arg(long)]
     small: bool,
     /// The S3 server: the one of this repository, or MinIO

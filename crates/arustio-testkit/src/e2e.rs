@@ -37,7 +37,7 @@ use stage::Stage;
 pub struct E2eOptions {
     /// Where `arustio`, `arustio-server` and `arustio-s3` lie.
     pub bin_dir: PathBuf,
-    /// 3,000 files instead of all.
+    /// 3,000 files instead of 20,000.
     pub small: bool,
     /// Which S3 server.
     pub s3: S3Choice,

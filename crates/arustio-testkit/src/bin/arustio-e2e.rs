@@ -17,7 +17,7 @@ struct Args {
     /// Where `arustio`, `arustio-server` and `arustio-s3` lie
     #[arg(long)]
     bin_dir: PathBuf,
-    /// 3,000 files instead of all
+    /// 3,000 files instead of 20,000
     #[arg(long)]
     small: bool,
     /// Which S3 server

@@ -31,8 +31,9 @@ pub(crate) const MOUNT: &str = "/data";
 pub(crate) const PREFIX: &str = "from/here";
 /// The last step.
 pub(crate) const STOP: &str = "stop";
-/// Files of a small run.
+/// Files of a small run, and of any.
 const SMALL: usize = 3000;
+const MOST: usize = 20_000;
 /// What a run keeps beside the tree itself: metadata, logs, a backup, the large file.
 const SPARE: u64 = 1 << 30;
 /// Copies of the tree on disk at a time: a downloaded one, and what block nodes have.
@@ -94,7 +95,11 @@ impl Stage {
             Some(root) => root.clone(),
             None => cargo_sources()?,
         };
-        let sources = Sources::choose(&root, options.small.then_some(SMALL))?;
+        let most = match options.small {
+            true => SMALL,
+            false => MOST,
+        };
+        let sources = Sources::choose(&root, most)?;
         let bytes = sources.tree.bytes();
         eprintln!(
             "{} files, {} of {}",

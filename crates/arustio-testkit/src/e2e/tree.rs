@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, ensure};
 use sha2::{Digest as _, Sha256};
 
-/// No folder has more than one of so many parts of a small tree.
+/// No folder has more than one of so many parts of the tree.
 const SHARE: usize = 10;
 /// Fewer files are no tree.
 const LEAST: usize = 200;
@@ -200,8 +200,8 @@ pub(crate) struct Sources {
 }
 
 impl Sources {
-    /// At most so many files of the folders at `root`; all of them without a number.
-    pub(crate) fn choose(root: &Path, most: Option<usize>) -> Result<Self> {
+    /// At most so many files of the folders at `root`.
+    pub(crate) fn choose(root: &Path, most: usize) -> Result<Self> {
         let mut folders: Vec<PathBuf> = fs::read_dir(root)
             .with_context(|| root.display().to_string())?
             .filter_map(|entry| Some(entry.ok()?.path()))
@@ -214,9 +214,8 @@ impl Sources {
         };
         for folder in folders {
             let part = Tree::of_folder(&folder)?;
-            let room = most.map_or(usize::MAX, |most| most - chosen.tree.len());
-            let share = most.map_or(usize::MAX, |most| most / SHARE);
-            if part.len() > room.min(share) {
+            let room = most - chosen.tree.len();
+            if part.len() > room.min(most / SHARE) {
                 continue;
             }
             let name = relative(root, &folder)?;
@@ -294,10 +293,10 @@ mod tests {
                 fs::write(folder.join(file.to_string()), "x").unwrap();
             }
         }
-        let chosen = Sources::choose(root.path(), Some(1000)).unwrap();
+        let chosen = Sources::choose(root.path(), 1000).unwrap();
         assert_eq!((chosen.tree.len(), chosen.folders.len()), (270, 3));
         assert!(chosen.tree.get("two/0").is_some());
-        let all = Sources::choose(root.path(), None).unwrap();
+        let all = Sources::choose(root.path(), 3000).unwrap();
         assert_eq!(all.tree.len(), 570);
     }
 }
