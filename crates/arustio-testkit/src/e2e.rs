@@ -3,10 +3,10 @@
 //!
 //! [`run`] starts three metadata servers, three block nodes and an S3 server, and plays a list of
 //! steps on them. Each step is a row of the table at the end, and leaves the cluster whole and idle;
-//! the first one that fails ends the run. What everything has to be is one [`model`](tree::Tree) of
+//! the first one that fails ends the run. What everything has to be is one model (`tree`) of
 //! the mount that the steps change as they change the cluster: it is compared with the namespace,
 //! with what is read, and with the bucket. The logs are read after each step, and a warning that
-//! was not to be expected in it fails it, too ([`logs`]).
+//! was not to be expected in it fails it, too (`logs`).
 //!
 //! It deliberately injects no faults into the store or the network: rings below do that from seeds.
 
