@@ -374,3 +374,38 @@ async fn a_copy_takes_along_what_people_see() {
     assert_eq!((copied.size, copied.write_id), (7, Some(WriteId::new(77))));
     server.stop().await;
 }
+
+#[tokio::test]
+async fn u4_the_marker_of_a_directory_is_copied_where_no_upload_can_be() {
+    for profile in [Profile::Aws, Profile::Minio] {
+        let server = start(profile).await;
+        let opened = open(&server, "s3://bucket");
+        let found = probe(&*opened, 0xabc, DEADLINE).await.unwrap();
+        let ufs = open_measured(&server, "s3://bucket", found.to_mount());
+        let options = WriteOptions::new(WriteMode::CreateOnly, WriteId::new(8), DEADLINE);
+        let written = ufs.write(&UfsKey::new("old/"), "".into(), options).await;
+        let marker = written.unwrap().version;
+        let copy = async || {
+            let options = CopyOptions {
+                source_version: marker.clone(),
+                mode: WriteMode::CreateOnly,
+                write_id: WriteId::new(9),
+                deadline: DEADLINE,
+                guard: Guard::Careful,
+            };
+            ufs.copy(&UfsKey::new("old/"), &UfsKey::new("new/"), options)
+                .await
+        };
+        let copied = copy().await.unwrap();
+        let there = ufs.head(&UfsKey::new("new/")).await.unwrap().unwrap();
+        assert_eq!(
+            (there.version, there.size),
+            (copied.version, 0),
+            "{profile:?}"
+        );
+        assert_eq!(there.write_id, Some(WriteId::new(9)));
+        let again = copy().await.unwrap_err();
+        assert_eq!(again.kind(), ErrorKind::AlreadyExists, "{profile:?}");
+        server.stop().await;
+    }
+}

@@ -29,8 +29,8 @@ pub enum Profile {
     #[default]
     Aws,
     /// `DELETE` ignores its condition and deletes, `CopyObject` ignores the
-    /// condition on its destination, and a listing that starts inside a group
-    /// skips that group. Conditions of `PUT`, of a copy's source and of
+    /// condition on its destination, an upload under a key that ends in `/` is
+    /// refused, and a listing that starts inside a group skips that group. Conditions of `PUT`, of a copy's source and of
     /// completing an upload are obeyed.
     Minio,
 }

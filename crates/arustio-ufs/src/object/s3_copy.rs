@@ -2,8 +2,7 @@
 //!
 //! Where the store obeys both conditions of `CopyObject`, that is one request. Where it
 //! ignores the one on the target, as MinIO does, the copy is an upload whose parts are
-//! copied and whose completion is conditional. An empty object is written anew: there is
-//! no part of nothing.
+//! copied and whose completion is conditional. An empty object is written anew.
 //!
 //! Headers of the source that people see (type, encoding, their own metadata) go along;
 //! the write id never does.
@@ -25,7 +24,7 @@ use super::s3_requests::{Ask, within};
 use super::s3_upload::S3Upload;
 use crate::capability::Support;
 use crate::error::{Result, UfsError};
-use crate::ufs::{CopyOptions, Guard, Payload, Written};
+use crate::ufs::{CopyOptions, Guard, WriteMode, Written};
 use crate::upload::{AbortOptions, CompleteOptions, Upload};
 
 /// Bytes of one copied part; the store moves them, so that a big part costs us nothing.
@@ -247,17 +246,38 @@ impl Copy<'_> {
         Ok(())
     }
 
-    /// A new empty object.
+    /// A new object, under the condition on the target alone: of nothing there is nothing
+    /// that the source could have changed. Not an upload, since MinIO begins none under the
+    /// key of a directory.
     async fn empty(&self) -> Result<Written> {
-        let (target, write_id) = (self.target, self.options.write_id);
-        let headers = self.source.headers.clone();
-        let upload = S3Upload::begin(self.shared, target, write_id, headers, self.left()).await?;
-        upload.put_part(1, Payload::default(), self.left()).await?;
-        let mut options = CompleteOptions::new(self.options.mode.clone(), self.left());
-        options.guard = self.options.guard;
-        let done = upload.complete(options).await;
-        drop(upload);
-        done
+        let (shared, options) = (self.shared, &self.options);
+        let support = match options.mode {
+            WriteMode::CreateOnly => shared.capabilities.create_only,
+            WriteMode::Replace | WriteMode::ReplaceIf(_) => shared.capabilities.replace_if,
+        };
+        shared
+            .look_before(self.target, &options.mode, support, options.guard)
+            .await?;
+        let write_id = options.write_id.to_string();
+        let condition = condition(&options.mode);
+        let condition = condition
+            .as_ref()
+            .map(|(name, value)| (*name, value.as_str()));
+        let mut headers = vec![(WRITE_ID_HEADER, write_id.as_str())];
+        headers.extend(condition);
+        let ask = Ask {
+            method: Method::PUT,
+            key: Some(self.target),
+            headers: &headers,
+            carried: self.source.headers.clone(),
+            encrypts: true,
+            ..Ask::default()
+        };
+        let answer = within(self.left(), shared.requests.send(ask)).await;
+        match answer.and_then(|answer| version_in(answer.headers())) {
+            Ok(version) => Ok(Written::answered(version)),
+            Err(fault) => Err(self.refused(fault).await),
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use s3s::{S3Request, S3Result, s3_error};
 
 use super::object::Received;
 use super::{Store, exchange};
+use crate::s3::Profile;
 use crate::s3::condition::Conditions;
 use crate::s3::store::Attributes;
 use crate::s3::upload::{MAX_PART_NUMBER, Part as StoredPart};
@@ -17,6 +18,12 @@ pub(super) async fn create(
 ) -> S3Result<CreateMultipartUploadOutput> {
     let exchange = exchange(&request)?;
     let input = request.input;
+    if store.profile() == Profile::Minio && input.key.ends_with('/') {
+        return Err(s3_error!(
+            InvalidArgument,
+            "MinIO begins no uploads under the keys of directories"
+        ));
+    }
     let attributes = Attributes {
         content_type: input.content_type,
         content_encoding: input.content_encoding,
