@@ -5,6 +5,8 @@
 //! request that got no answer is waited out before anything is recorded that it could
 //! contradict. Only recorded (key, version) pairs are touched.
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -140,6 +142,24 @@ fn removals(
     futures::stream::iter(requests.take_while(goes_on)).boxed()
 }
 
+/// Files, then directories from the deepest on: where directories are real, one with content
+/// stays. What is returned together is removed together.
+fn deepest_first(files: Vec<DetachedFile>) -> Vec<Vec<DetachedFile>> {
+    let mut groups: BTreeMap<Reverse<usize>, Vec<DetachedFile>> = BTreeMap::new();
+    for file in files {
+        let Some(source) = &file.source else {
+            continue;
+        };
+        let key = source.key.as_str();
+        let depth = match key.ends_with('/') {
+            true => key.matches('/').count(),
+            false => usize::MAX,
+        };
+        groups.entry(Reverse(depth)).or_default().push(file);
+    }
+    groups.into_values().collect()
+}
+
 /// The parts of a rename that every step needs.
 struct Move<'a> {
     effect: &'a Effect,
@@ -241,7 +261,9 @@ impl Settler<'_> {
             let last_page = files.iter().any(|file| file.inode == root);
             let mut inodes: Vec<_> = files.iter().map(|file| file.inode).collect();
             inodes.retain(|inode| *inode != root);
-            go_on!(self.remove_all(effect, files).await?);
+            for some in deepest_first(files) {
+                go_on!(self.remove_all(effect, some).await?);
+            }
             if !inodes.is_empty() {
                 let free = Command::FreeDetached {
                     effect: effect.id,

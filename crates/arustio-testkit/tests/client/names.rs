@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arustio_client::{
-    ArustioFileSystem, CreateOptions, DeleteOptions, ErrorKind, FileSystem, RenameOptions, Result,
-    StatOptions,
+    ArustioFileSystem, CreateOptions, DeleteOptions, ErrorKind, FileSystem, MountRequest,
+    RenameOptions, Result, StatOptions,
 };
 use arustio_meta::testing::history::{self, Answer, linearizable};
 use arustio_testkit::s3::Profile;
@@ -187,4 +187,22 @@ async fn n1_what_one_client_was_told_all_others_see_at_once() {
             "moving keeps the content"
         );
     }
+}
+
+#[tokio::test]
+async fn p4_a_removed_tree_leaves_no_directory_in_a_local_store() {
+    let (_house, fs) = House::mounted().await;
+    let store = tempfile::tempdir().unwrap();
+    let uri = format!("file://{}", store.path().display());
+    let mount = MountRequest::new(p("/local"), &uri);
+    fs.mount(mount).await.unwrap();
+    fs.mkdirs("/local/c/a/b").await;
+    fs.mkdirs("/local/c/z/y/x").await;
+    fs.write("/local/c/a/b/f", "x").await.unwrap();
+    // As it lies in the store: each directory is one.
+    fs.sync_all("/local").await;
+    fs.rm_r("/local/c").await.unwrap();
+    assert!(!store.path().join("c").exists());
+    fs.sync_all("/local").await;
+    assert!(!fs.exists("/local/c").await);
 }
