@@ -3,12 +3,12 @@
 
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
-use arustio_testkit::processes::{ACCESS_KEY, SECRET_KEY};
+use anyhow::{Result, ensure};
+use arustio_testkit::processes;
 use bytes::Bytes;
 use clap::Subcommand;
 use futures::{StreamExt, TryStreamExt, stream};
-use object_store::aws::{AmazonS3, AmazonS3Builder};
+use object_store::aws::AmazonS3;
 use object_store::path::Path;
 use object_store::{MultipartUpload, ObjectStoreExt};
 use rand::rngs::SmallRng;
@@ -62,33 +62,21 @@ pub(crate) async fn run(plain: Plain) -> Result<()> {
             bucket,
             key,
             size,
-        } => put(&store(&endpoint, &bucket)?, &key, size).await?,
+        } => put(&processes::bucket(&endpoint, &bucket)?, &key, size).await?,
         Plain::Get {
             endpoint,
             bucket,
             key,
-        } => get(&store(&endpoint, &bucket)?, &key).await?,
+        } => get(&processes::bucket(&endpoint, &bucket)?, &key).await?,
         Plain::Fill {
             endpoint,
             bucket,
             prefix,
             count,
-        } => fill(&store(&endpoint, &bucket)?, &prefix, count).await?,
+        } => fill(&processes::bucket(&endpoint, &bucket)?, &prefix, count).await?,
     };
     println!("{}", json!({"bytes": bytes, "seconds": seconds}));
     Ok(())
-}
-
-fn store(endpoint: &str, bucket: &str) -> Result<AmazonS3> {
-    AmazonS3Builder::new()
-        .with_endpoint(endpoint)
-        .with_allow_http(true)
-        .with_bucket_name(bucket)
-        .with_access_key_id(ACCESS_KEY)
-        .with_secret_access_key(SECRET_KEY)
-        .with_region("us-east-1")
-        .build()
-        .context("cannot talk to the S3 server")
 }
 
 async fn put(store: &AmazonS3, key: &str, size: u64) -> Result<(u64, f64)> {

@@ -466,12 +466,21 @@ impl Cli {
     }
 }
 
-/// Returns at a signal that asks a program to end, from its first moment on; what the program
-/// has started goes with the future that it drops then.
+/// Ends a program that is asked to end; what it has started goes with the future that it drops
+/// then.
 ///
 /// # Errors
 /// Always: it was interrupted.
 pub async fn told_to_end() -> Result<()> {
+    signalled().await?;
+    bail!("interrupted; what it had started was ended")
+}
+
+/// Returns at a signal that asks a program to end, from the first moment on.
+///
+/// # Errors
+/// When signals cannot be listened to.
+pub async fn signalled() -> Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut hangup = signal(SignalKind::hangup())?;
@@ -480,5 +489,5 @@ pub async fn told_to_end() -> Result<()> {
         _ = terminate.recv() => {}
         _ = hangup.recv() => {}
     }
-    bail!("interrupted; what it had started was ended")
+    Ok(())
 }

@@ -362,6 +362,20 @@ impl Shared {
         }
     }
 
+    /// The same for a whole object.
+    pub(super) async fn look_before_write(
+        &self,
+        key: &UfsKey,
+        mode: &WriteMode,
+        guard: Guard,
+    ) -> Result<()> {
+        let support = match mode {
+            WriteMode::CreateOnly => self.capabilities.create_only,
+            WriteMode::Replace | WriteMode::ReplaceIf(_) => self.capabilities.replace_if,
+        };
+        self.look_before(key, mode, support, guard).await
+    }
+
     /// A PUT of a whole object, or of a part, under a key that `object_store` cannot
     /// state. Gives the tag.
     pub(super) async fn put_raw(
@@ -370,6 +384,7 @@ impl Shared {
         payload: Payload,
         query: &[(&str, &str)],
         headers: &[(&'static str, &str)],
+        carried: HeaderMap,
         deadline: Duration,
     ) -> Result<ObjectVersion, Fault> {
         let ask = Ask {
@@ -377,9 +392,9 @@ impl Shared {
             key: Some(key),
             query,
             headers,
+            carried,
             encrypts: query.is_empty(),
             body: payload.to_bytes(),
-            ..Ask::default()
         };
         let answer = within(deadline, self.requests.send(ask)).await?;
         version_in(answer.headers())
@@ -510,16 +525,12 @@ impl UnderFileSystem for S3Ufs {
         options: WriteOptions,
     ) -> Result<Written> {
         let shared = &self.shared;
-        let support = match options.mode {
-            WriteMode::CreateOnly => shared.capabilities.create_only,
-            WriteMode::Replace | WriteMode::ReplaceIf(_) => shared.capabilities.replace_if,
-        };
         shared
-            .look_before(key, &options.mode, support, options.guard)
+            .look_before_write(key, &options.mode, options.guard)
             .await?;
         let written = match shared.plain(key) {
             Some(path) => write_store(shared, &path, payload, &options).await,
-            None => write_raw(shared, key, payload, &options).await,
+            None => write_raw(shared, key, payload, &options, HeaderMap::new()).await,
         };
         let context = shared.context(key, true, lost(&options.mode));
         let version =
@@ -659,11 +670,13 @@ async fn write_store(
     }
 }
 
-async fn write_raw(
+/// A write under any key, with headers of another object that are carried over.
+pub(super) async fn write_raw(
     shared: &Shared,
     key: &UfsKey,
     payload: Payload,
     options: &WriteOptions,
+    carried: HeaderMap,
 ) -> Result<ObjectVersion, Fault> {
     let write_id = options.write_id.to_string();
     let condition = condition(&options.mode);
@@ -674,7 +687,7 @@ async fn write_raw(
             .map(|(name, value)| (*name, value.as_str())),
     );
     shared
-        .put_raw(key, payload, &[], &headers, options.deadline)
+        .put_raw(key, payload, &[], &headers, carried, options.deadline)
         .await
 }
 

@@ -18,13 +18,14 @@ use tokio::time::Instant;
 use super::fault::{Fault, Lost};
 use super::s3::{
     Shared, WRITE_ID_HEADER, condition, condition_on_absent, lost, quoted, version_in, version_of,
+    write_raw,
 };
 use super::s3_answers::{TagAnswer, parse};
 use super::s3_requests::{Ask, within};
 use super::s3_upload::S3Upload;
 use crate::capability::Support;
 use crate::error::{Result, UfsError};
-use crate::ufs::{CopyOptions, Guard, WriteMode, Written};
+use crate::ufs::{CopyOptions, Guard, Payload, WriteOptions, Written};
 use crate::upload::{AbortOptions, CompleteOptions, Upload};
 
 /// Bytes of one copied part; the store moves them, so that a big part costs us nothing.
@@ -250,31 +251,12 @@ impl Copy<'_> {
     /// that the source could have changed. Not an upload, since MinIO begins none under the
     /// key of a directory.
     async fn empty(&self) -> Result<Written> {
-        let (shared, options) = (self.shared, &self.options);
-        let support = match options.mode {
-            WriteMode::CreateOnly => shared.capabilities.create_only,
-            WriteMode::Replace | WriteMode::ReplaceIf(_) => shared.capabilities.replace_if,
-        };
-        shared
-            .look_before(self.target, &options.mode, support, options.guard)
-            .await?;
-        let write_id = options.write_id.to_string();
-        let condition = condition(&options.mode);
-        let condition = condition
-            .as_ref()
-            .map(|(name, value)| (*name, value.as_str()));
-        let mut headers = vec![(WRITE_ID_HEADER, write_id.as_str())];
-        headers.extend(condition);
-        let ask = Ask {
-            method: Method::PUT,
-            key: Some(self.target),
-            headers: &headers,
-            carried: self.source.headers.clone(),
-            encrypts: true,
-            ..Ask::default()
-        };
-        let answer = within(self.left(), shared.requests.send(ask)).await;
-        match answer.and_then(|answer| version_in(answer.headers())) {
+        let (shared, mode, guard) = (self.shared, &self.options.mode, self.options.guard);
+        shared.look_before_write(self.target, mode, guard).await?;
+        let options = WriteOptions::new(mode.clone(), self.options.write_id, self.left());
+        let carried = self.source.headers.clone();
+        let written = write_raw(shared, self.target, Payload::default(), &options, carried);
+        match written.await {
             Ok(version) => Ok(Written::answered(version)),
             Err(fault) => Err(self.refused(fault).await),
         }

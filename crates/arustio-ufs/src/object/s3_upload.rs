@@ -91,7 +91,7 @@ impl S3Upload {
             ];
             let sent = self
                 .shared
-                .put_raw(&self.key, payload, &query, &[], deadline)
+                .put_raw(&self.key, payload, &query, &[], HeaderMap::new(), deadline)
                 .await?;
             return Ok(sent.identity.to_string());
         };

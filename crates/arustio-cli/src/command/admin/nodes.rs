@@ -131,7 +131,8 @@ fn ago(heard: Option<Duration>) -> String {
     }
 }
 
-fn tiers(nodes: &BlockNodes) -> impl Iterator<Item = (&BlockNode, &NodeTier)> {
+/// The tiers of nodes that live.
+pub(super) fn tiers(nodes: &BlockNodes) -> impl Iterator<Item = (&BlockNode, &NodeTier)> {
     let there = nodes.nodes.iter().filter(|node| node.lives);
     there.flat_map(|node| node.tiers.iter().map(move |tier| (node, tier)))
 }

@@ -6,7 +6,7 @@ use arustio_client::types::unit::format_duration;
 use arustio_client::types::used::{UFS_OPERATIONS, Used};
 use serde_json::{Map, Value, json};
 
-use super::nodes::percent;
+use super::nodes::{percent, tiers};
 use crate::output::{Output, counted, size};
 
 /// Everything in a few lines.
@@ -75,11 +75,11 @@ fn cache(nodes: &BlockNodes) -> String {
 }
 
 fn full(nodes: &BlockNodes) -> (u64, u64) {
-    let living = nodes.nodes.iter().filter(|node| node.lives);
-    let tiers = living.flat_map(|node| &node.tiers);
-    tiers.fold((0, 0), |(used, capacity), tier| {
-        let used: u64 = tier.used.saturating_add(used);
-        (used, tier.capacity.saturating_add(capacity))
+    tiers(nodes).fold((0u64, 0u64), |(used, capacity), (_, tier)| {
+        (
+            used.saturating_add(tier.used),
+            capacity.saturating_add(tier.capacity),
+        )
     })
 }
 

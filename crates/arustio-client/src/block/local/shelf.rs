@@ -43,6 +43,16 @@ struct Place {
     used: u64,
 }
 
+impl Kept {
+    /// What belongs to its kind.
+    fn choose<'a, T>(&self, files: &'a mut T, mapped: &'a mut T) -> &'a mut T {
+        match self {
+            Self::File(_) => files,
+            Self::Mapped(_) => mapped,
+        }
+    }
+}
+
 /// What to do about a block.
 #[derive(Debug)]
 pub(super) enum Turn {
@@ -111,10 +121,7 @@ impl Shelf {
     fn used(&mut self, key: BlockKey) -> Option<Kept> {
         let place = self.blocks.get_mut(&key)?;
         self.tick += 1;
-        let order = match place.kept {
-            Kept::File(_) => &mut self.files,
-            Kept::Mapped(_) => &mut self.mapped,
-        };
+        let order = place.kept.choose(&mut self.files, &mut self.mapped);
         order.remove(&place.used);
         order.insert(self.tick, key);
         place.used = self.tick;
@@ -131,10 +138,8 @@ impl Shelf {
         let mut gone: Vec<Kept> = self.take(&key).into_iter().collect();
         self.tick += 1;
         let used = self.tick;
-        match kept {
-            Kept::File(_) => self.files.insert(used, key),
-            Kept::Mapped(_) => self.mapped.insert(used, key),
-        };
+        let order = kept.choose(&mut self.files, &mut self.mapped);
+        order.insert(used, key);
         self.bytes += bytes;
         self.blocks.insert(key, Place { kept, bytes, used });
         while let Some(oldest) = self.too_much() {
@@ -160,10 +165,7 @@ impl Shelf {
 
     fn take(&mut self, key: &BlockKey) -> Option<Kept> {
         let place = self.blocks.remove(key)?;
-        let order = match place.kept {
-            Kept::File(_) => &mut self.files,
-            Kept::Mapped(_) => &mut self.mapped,
-        };
+        let order = place.kept.choose(&mut self.files, &mut self.mapped);
         order.remove(&place.used);
         self.bytes -= place.bytes;
         Some(place.kept)
