@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 
-use crate::shell::{Cmd, Exit, human_size};
+use crate::shell::{Exit, human_size};
 use crate::{programs, setup, suite, workspace};
 
 const PROGRAMS: [&str; 2] = ["arustio", "arustio-server"];
@@ -27,10 +27,7 @@ impl Install {
         let env = setup::ready()?;
         let bin = bin_folder(self.prefix.as_deref())?;
         let metadata = workspace::members()?;
-        let mut build = Cmd::cargo("build --release --bins");
-        for package in programs::SYSTEM {
-            build = build.arg("-p").arg(package);
-        }
+        let build = programs::release_of(&programs::SYSTEM);
         eprintln!("$ {build}");
         suite::build(build, &env)?;
 

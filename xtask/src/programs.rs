@@ -14,8 +14,8 @@ use crate::setup;
 use crate::shell::Cmd;
 use crate::{suite, workspace};
 
-/// What is built together, always: the features of a shared dependency follow from who asks for it, and another
-/// choice of packages would compile half of them again.
+/// What is built together for people: the features of a shared dependency follow from who asks for it, and another
+/// choice of packages would compile half of them again. For developers everything is, since the tests need it.
 pub(crate) const SYSTEM: [&str; 3] = ["arustio-server", "arustio-cli", "arustio-testkit"];
 
 const DEMO: (&str, &str) = ("arustio-testkit", "arustio-demo");
@@ -68,13 +68,6 @@ impl Profile {
         match self {
             Self::Release => "release",
             Self::Dev => "debug",
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Release => "release",
-            Self::Dev => "dev",
         }
     }
 }
@@ -291,14 +284,20 @@ pub(crate) fn start(
     if !has_program(&metadata, program) {
         bail!("the package {} has no program {} yet", program.0, program.1);
     }
-    let mut build = Cmd::cargo("build --bins --profile").arg(profile.name());
-    for package in packages {
-        build = build.arg("-p").arg(package);
-    }
+    let build = match profile {
+        Profile::Dev => suite::programs(),
+        Profile::Release => release_of(packages),
+    };
     eprintln!("$ {build}");
     suite::build(build, &env)?;
 
     become_program(program, &folder(&metadata, profile), flags)
+}
+
+pub(crate) fn release_of(packages: &[&str]) -> Cmd {
+    let build = Cmd::cargo("build --release --bins");
+    let add = |build: Cmd, package: &&str| build.arg("-p").arg(package);
+    packages.iter().fold(build, add)
 }
 
 fn folder(metadata: &cargo_metadata::Metadata, profile: Profile) -> PathBuf {

@@ -55,7 +55,7 @@ pub(crate) struct Phase {
 pub(crate) fn phases() -> [Phase; 2] {
     [
         Phase {
-            cmd: Cmd::cargo("build --workspace --bins"),
+            cmd: programs(),
             runs_tests: false,
         },
         Phase {
@@ -63,6 +63,11 @@ pub(crate) fn phases() -> [Phase; 2] {
             runs_tests: true,
         },
     ]
+}
+
+/// Builds every program as the tests have it.
+pub(crate) fn programs() -> Cmd {
+    Cmd::cargo("build --workspace --bins")
 }
 
 pub(crate) fn doc_tests() -> Phase {
