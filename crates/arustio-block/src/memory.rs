@@ -483,6 +483,11 @@ impl MemoryTier {
         removed
     }
 
+    /// Bytes that blocks may take up.
+    pub(crate) fn capacity(&self) -> u64 {
+        self.budget.capacity()
+    }
+
     pub(crate) fn tier_usage(&self) -> TierUsage {
         let state = self.state.lock();
         TierUsage {

@@ -2,8 +2,9 @@
 //! read from disk comes back to memory.
 //!
 //! - A write lands in memory. When its block is complete it is written to disk in the
-//!   background; a partial block goes there when memory needs its space, merged with
-//!   what is on disk already. A durable write goes to disk before it returns.
+//!   background, in a quiet moment (`later`); a partial block goes there when memory needs
+//!   its space, merged with what is on disk already. A durable write goes to disk before it
+//!   returns.
 //! - What is on its way to disk is bounded in bytes. Beyond it blocks stay in memory,
 //!   or are forgotten if memory needs their space. A write waits for the disk only when
 //!   memory has no room for it at all.
@@ -14,7 +15,12 @@
 //! - Removing also stops what is on its way. A write that runs at the same moment may
 //!   leave its block behind; its bytes are right all the same.
 //!
-//! Locks: the table of spills is taken with no other lock held, and the other way round.
+//! Locks: the table of spills and what waits are each taken with no other lock held, and the
+//! other way round.
+
+mod later;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -24,7 +30,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arustio_types::{BlockKey, MountId};
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::task::TaskTracker;
 
 use crate::disk::Disks;
@@ -37,6 +44,8 @@ use crate::store::{
     TierUsage, WriteHint, WriteOutcome,
 };
 
+use later::{Due, Later};
+
 /// A memory tier over a disk tier.
 #[derive(Debug)]
 pub struct TieredStore {
@@ -48,6 +57,12 @@ struct Inner {
     memory: MemoryTier,
     disk: Disks,
     spills: Mutex<Spills>,
+    /// Complete blocks that nothing is done about yet.
+    later: Mutex<Later>,
+    /// Something was said to whoever sees to them.
+    hurried: Notify,
+    /// Something has reached the disk, or will not.
+    arrived: Notify,
     limit: u64,
     tasks: TaskTracker,
     closed: AtomicBool,
@@ -77,6 +92,9 @@ impl TieredStore {
             memory,
             disk,
             spills: Mutex::default(),
+            later: Mutex::new(Later::new()),
+            hurried: Notify::new(),
+            arrived: Notify::new(),
             tasks: TaskTracker::new(),
             closed: AtomicBool::new(false),
         });
@@ -93,8 +111,11 @@ impl TieredStore {
         &self.inner.disk
     }
 
-    /// Waits until nothing is on its way to disk any more. New writes may follow.
+    /// Waits until nothing is on its way to disk any more, and nothing waits for that. New
+    /// writes may follow.
     pub async fn settled(&self) {
+        self.inner.later.lock().hurry();
+        self.inner.hurried.notify_one();
         self.inner.tasks.close();
         self.inner.tasks.wait().await;
         self.inner.tasks.reopen();
@@ -128,6 +149,58 @@ impl Inner {
             }
             inner.arrive(key, bytes).await;
         });
+    }
+
+    /// Sends a block to disk later.
+    fn spill_later(self: &Arc<Self>, image: &Image) {
+        let now = Instant::now();
+        let first = self.later.lock().push(image.key, image.block_len, now);
+        if first {
+            let inner = Arc::clone(self);
+            self.tasks.spawn(async move { inner.see_to_later().await });
+        }
+    }
+
+    /// Sends what waits to disk when it is due, as much at a time as there is room for.
+    async fn see_to_later(self: &Arc<Self>) {
+        loop {
+            let room = self.room_to_wait();
+            let due = self.later.lock().due(Instant::now(), room);
+            match due {
+                Due::Nothing => return,
+                Due::At(at) => tokio::select! {
+                    () = sleep_until(at) => {}
+                    () = self.hurried.notified() => {}
+                },
+                Due::Now(key) => {
+                    self.room_on_the_way().await;
+                    if let Some(block) = self.memory.dirty(key) {
+                        self.spill(block);
+                    }
+                }
+            }
+        }
+    }
+
+    /// How many bytes may wait. What memory gives up next has to be on disk by then: the
+    /// oldest of those that wait, so it is enough to be ahead by what may be on its way.
+    fn room_to_wait(&self) -> u64 {
+        let memory = self.memory.capacity();
+        let ahead = self.limit.saturating_mul(2).max(memory / 8);
+        memory.saturating_sub(ahead)
+    }
+
+    /// Waits until a quarter of what may be on its way is free; nothing on its way is room
+    /// for any block.
+    async fn room_on_the_way(&self) {
+        loop {
+            let arrived = self.arrived.notified();
+            let on_the_way = self.spills.lock().bytes;
+            if on_the_way <= self.limit / 4 {
+                return;
+            }
+            arrived.await;
+        }
     }
 
     fn depart(&self, block: &Unsaved) -> bool {
@@ -177,6 +250,7 @@ impl Inner {
         }
         self.count_index();
         drop(spill);
+        self.arrived.notify_waiters();
     }
 
     /// Those that are on their way are not to stay; what ends with each of them.
@@ -201,9 +275,8 @@ impl Inner {
     fn keep(self: &Arc<Self>, image: &Image, dirty: bool) -> WriteOutcome {
         self.count_index();
         let kept = self.memory.keep(image, dirty, &|victim| self.spill(victim));
-        let complete = kept.completed.then(|| self.memory.dirty(image.key));
-        if let Some(block) = complete.flatten() {
-            self.spill(block);
+        if kept.completed && self.memory.dirty(image.key).is_some() {
+            self.spill_later(image);
         }
         kept.outcome
     }
@@ -382,6 +455,8 @@ impl BlockStore for TieredStore {
         if self.inner.closed.swap(true, Ordering::AcqRel) {
             return;
         }
+        self.inner.later.lock().clear();
+        self.inner.hurried.notify_one();
         self.inner.tasks.close();
         self.inner.tasks.wait().await;
         self.inner.flush().await;
@@ -389,6 +464,3 @@ impl BlockStore for TieredStore {
         self.inner.disk.close().await;
     }
 }
-
-#[cfg(test)]
-mod tests;

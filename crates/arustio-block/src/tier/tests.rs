@@ -219,16 +219,10 @@ async fn more_than_fits_on_the_way_to_disk_stays_in_memory() {
     for index in 0..10 {
         put(&store, small_key(1, index), 0..LEN).await;
     }
-    assert_eq!(store.metrics()[1].not_admitted, 7);
+    assert_eq!(store.metrics()[1].not_admitted, 0);
     drop(stall);
     store.settled().await;
-    assert_eq!(
-        disk.names().len(),
-        3,
-        "half of the room is for what was read"
-    );
-    store.close().await;
-    assert_eq!(disk.names().len(), 10, "closing catches up");
+    assert_eq!(disk.names().len(), 10);
 }
 
 #[tokio::test]
@@ -254,6 +248,12 @@ async fn of_a_disk_that_cannot_keep_up_the_second_half_is_for_what_was_read() {
     for index in [4, 6] {
         put(&store, small_key(1, index), 0..LEN).await;
     }
+    let mut left = Vec::new();
+    for index in 20..40 {
+        let there = store.contains(small_key(1, index)).await.unwrap();
+        left.extend(there.map(|_| index));
+    }
+    assert!(left.len() < 10, "{left:?}");
     drop(stall);
     store.settled().await;
     let on_disk = |index| {
@@ -262,7 +262,8 @@ async fn of_a_disk_that_cannot_keep_up_the_second_half_is_for_what_was_read() {
     };
     assert!((0..4).all(on_disk), "there was room");
     assert!(on_disk(4) && on_disk(6), "{:?}", disk.names());
-    assert!((20..40).all(|index| !on_disk(index)));
+    let late = (20..40).filter(|index| on_disk(*index));
+    assert!(late.eq(left), "what memory still has gets there");
 }
 
 #[tokio::test]
