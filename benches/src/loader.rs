@@ -84,10 +84,12 @@ impl Loader {
             query: Some((&query).into()),
             principal: Some((&Principal::default()).into()),
             deadline_millis: 30_000,
+            more: Vec::new(),
         };
         let status = self.made(&FsPath::new("/bench-sizes")?).await?;
         let response = wire::QueryResponse {
             answer: Some((&Answer::Status(status)).into()),
+            more: Vec::new(),
         };
         Ok(Sizes {
             request: request.encoded_len(),

@@ -257,7 +257,11 @@ pub fn freshness() -> impl Strategy<Value = Freshness> {
         Just(SyncInterval::Never),
         millis().prop_map(SyncInterval::Every),
     ];
-    (interval, of(millis())).prop_map(|(interval, age)| Freshness { interval, age })
+    (interval, of(millis()), of(inode())).prop_map(|(interval, age, dir)| Freshness {
+        interval,
+        age,
+        dir,
+    })
 }
 
 /// Any intent.

@@ -10,6 +10,7 @@ pub(crate) mod remote;
 pub(crate) mod route;
 mod servers;
 pub(crate) mod session;
+mod together;
 pub(crate) mod trouble;
 
 use std::fmt;

@@ -159,8 +159,8 @@ impl SyncTable {
         inner.checked(&target).map(|checked| checked.wall)
     }
 
-    /// How long before `now` the newest look at a name in a directory began.
-    pub fn age(&self, dir: InodeId, name: &str, now: Moment) -> Option<Duration> {
+    /// When the newest look at a name in a directory began, and how long before `now`.
+    pub fn look(&self, dir: InodeId, name: &str, now: Moment) -> Option<(Timestamp, Duration)> {
         let target = SyncTarget {
             dir,
             name: Some(name.to_owned()),
@@ -169,7 +169,8 @@ impl SyncTable {
         let checked = inner.checked(&target)?;
         // Whoever is told need not ask for the turn, which would have been a use.
         inner.touch(&target);
-        Some(now.elapsed.saturating_sub(checked.elapsed))
+        let age = now.elapsed.saturating_sub(checked.elapsed);
+        Some((checked.wall, age))
     }
 
     /// Whether anything is known about single names of a directory; where nothing is, all
@@ -341,9 +342,9 @@ mod tests {
         let table = SyncTable::new(SyncLimits::default(), 1);
         let listing = table.ask(&request(5, None, None), LogIndex::new(1), at(0));
         table.finish(ticket(&listing), true);
-        let age = |now| table.age(InodeId::new(5), "a", at(now));
+        let age = |now| Some(table.look(InodeId::new(5), "a", at(now))?.1);
         assert_eq!(age(10), Some(Duration::from_millis(10)));
-        assert_eq!(table.age(InodeId::new(6), "a", at(10)), None);
+        assert_eq!(table.look(InodeId::new(6), "a", at(10)), None);
         let named = |max| table.ask(&request(5, Some("a"), max), LogIndex::new(1), at(10));
         assert!(matches!(named(Some(10)), SyncTurn::Fresh { .. }));
         assert!(matches!(named(None), SyncTurn::Fresh { .. }));

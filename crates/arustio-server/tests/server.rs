@@ -202,6 +202,38 @@ async fn a_client_of_an_earlier_release_gets_its_listing_as_it_reads_it() {
 }
 
 #[tokio::test]
+async fn names_that_are_asked_about_together_are_answered_in_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = start(small(&folder), Engine::Memory).await.unwrap();
+    let mut client = Client::connect(&server).await;
+    client.propose(&mkdir("/a/b")).await;
+    let stat = |name: &str| Query::Stat { path: path(name) };
+    let first = stat("/a");
+    let together = |more: &[Query]| meta::QueryRequest {
+        query: Some((&first).into()),
+        more: more.iter().map(Into::into).collect(),
+        ..meta::QueryRequest::default()
+    };
+    let asked = together(&[stat("/a/b"), stat("/none"), stat("/")]);
+    let answered = client.service.query(asked).await.unwrap().into_inner();
+    let all = answered.answer.into_iter().chain(answered.more);
+    let names = all.map(|answer| match Answer::try_from(answer).unwrap() {
+        Answer::Status(status) => status.path.to_string(),
+        Answer::Absent(absent) => format!("no {}", absent.name),
+        other => panic!("neither: {other:?}"),
+    });
+    assert_eq!(names.collect::<Vec<_>>(), ["/a", "/a/b", "no none", "/"]);
+
+    for (count, query) in [(64, stat("/a")), (1, Query::Mounts)] {
+        let more = vec![query; count];
+        let refused = client.service.query(together(&more)).await.unwrap_err();
+        let failure = Failure::from(&refused);
+        assert_eq!(failure.kind(), ErrorKind::InvalidArgument, "{failure:?}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_view_names_the_block_node_of_this_process() {
     let folder = tempfile::tempdir().unwrap();
     let server = start(small(&folder), Engine::Memory).await.unwrap();

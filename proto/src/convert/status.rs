@@ -119,6 +119,7 @@ impl From<&Freshness> for wire::Freshness {
             age: freshness
                 .age
                 .map(|age| u64::try_from(whole(age)).unwrap_or(u64::MAX)),
+            dir: freshness.dir.map(InodeId::get),
         }
     }
 }
@@ -129,6 +130,7 @@ impl TryFrom<wire::Freshness> for Freshness {
         Ok(Self {
             interval: required(freshness.interval, "freshness.interval")?.try_into()?,
             age: freshness.age.map(Duration::from_millis),
+            dir: freshness.dir.map(InodeId::new),
         })
     }
 }

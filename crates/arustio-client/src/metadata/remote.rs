@@ -26,6 +26,7 @@ use tokio::time::Instant;
 use tonic::transport::Channel;
 
 use super::route::{Answered, Call, Repeat, Route, Want, request};
+use super::together::Together;
 use super::trouble::Failed;
 use super::{ArrivedPage, ClusterIdentity, MetadataClient, PageAnswer, Proposed};
 use crate::block::epoch::Epoch;
@@ -47,6 +48,8 @@ const MOST_BYTES: usize = arustio_proto::convert::MAX_OUTCOME + (1 << 20);
 #[derive(Debug)]
 pub struct RemoteMetadata {
     route: Route,
+    /// Questions about names.
+    stats: Together<Query, Answer>,
     view: Mutex<Option<(Instant, Arc<ClusterView>)>>,
     /// What block nodes tell of newer views.
     epoch: Arc<Epoch>,
@@ -64,6 +67,7 @@ impl RemoteMetadata {
     pub fn new(config: &ClientConfig, principal: Principal, entropy: Arc<Entropy>) -> Result<Self> {
         Ok(Self {
             route: Route::new(config, Arc::clone(&entropy))?,
+            stats: Together::default(),
             view: Mutex::default(),
             epoch: Arc::default(),
             principal,
@@ -113,22 +117,39 @@ impl RemoteMetadata {
         query: Query,
         consistency: Consistency,
     ) -> Result<Answer> {
-        let answer = self.ask_raw(want, timeout, query, consistency).await?;
-        Answer::try_from(answer).map_err(unreadable)
+        let asked = self.ask_raw(want, timeout, &[query], consistency).await?;
+        Answer::try_from(first(asked.answer)?).map_err(unreadable)
     }
 
+    /// Asks about a name: together with others who do, where they would wait.
+    async fn stat(&self, query: Query) -> Result<Answer> {
+        let (began, consistency) = (Instant::now(), Consistency::Linearizable);
+        let ask = |queries: Vec<Query>| async move {
+            let left = self.request_timeout.saturating_sub(began.elapsed());
+            let asked = self.ask_raw(wanted(consistency), left, &queries, consistency);
+            let asked = asked.await?;
+            let own = Answer::try_from(first(asked.answer)?).map_err(unreadable)?;
+            let others = asked.more.into_iter().map(Answer::try_from);
+            let others: Result<_, _> = others.collect();
+            Ok((own, others.map_err(unreadable)?))
+        };
+        self.stats.ask(query, ask).await
+    }
+
+    /// The first of the queries, and the others with it.
     async fn ask_raw(
         &self,
         want: Want,
         timeout: Duration,
-        query: Query,
+        queries: &[Query],
         consistency: Consistency,
-    ) -> Result<wire::Answer> {
+    ) -> Result<wire::QueryResponse> {
         let asked = |left: Duration| wire::QueryRequest {
             consistency: Some((&consistency).into()),
-            query: Some((&query).into()),
+            query: queries.first().map(Into::into),
             principal: Some((&self.principal).into()),
             deadline_millis: u64::try_from(left.as_millis()).unwrap_or(u64::MAX),
+            more: queries.iter().skip(1).map(Into::into).collect(),
         };
         let answered = self
             .call(want, timeout, |mut service, left| {
@@ -136,8 +157,7 @@ impl RemoteMetadata {
                 async move { service.query(asked).await }
             })
             .await;
-        let answer = answered.map_err(Failed::explain)?.value.answer;
-        answer.ok_or_else(|| unreadable("it is empty"))
+        Ok(answered.map_err(Failed::explain)?.value)
     }
 
     fn caller(&self) -> Caller {
@@ -169,6 +189,10 @@ fn wanted(consistency: Consistency) -> Want {
         Consistency::Linearizable | Consistency::AtLeast(_) => Want::Newest,
         Consistency::Stale => Want::Any,
     }
+}
+
+fn first(answer: Option<wire::Answer>) -> Result<wire::Answer> {
+    answer.ok_or_else(|| unreadable("it is empty"))
 }
 
 /// An answer that this release cannot read.
@@ -207,6 +231,9 @@ impl MetadataClient for RemoteMetadata {
     }
 
     async fn query(&self, query: Query, consistency: Consistency) -> Result<Answer> {
+        if matches!(query, Query::Stat { .. }) && consistency == Consistency::Linearizable {
+            return self.stat(query).await;
+        }
         self.ask(
             wanted(consistency),
             self.request_timeout,
@@ -217,13 +244,9 @@ impl MetadataClient for RemoteMetadata {
     }
 
     async fn query_page(&self, query: Query, consistency: Consistency) -> Result<PageAnswer> {
-        let asked = self.ask_raw(
-            wanted(consistency),
-            self.request_timeout,
-            query,
-            consistency,
-        );
-        Ok(match asked.await?.kind {
+        let (want, queries) = (wanted(consistency), [query]);
+        let asked = self.ask_raw(want, self.request_timeout, &queries, consistency);
+        Ok(match first(asked.await?.answer)?.kind {
             Some(Kind::PackedPage(page)) => PageAnswer::Page(ArrivedPage {
                 next: page.next.clone(),
                 entries: Box::new(|| Ok(Page::try_from(page).map_err(unreadable)?.entries)),

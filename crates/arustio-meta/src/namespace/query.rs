@@ -58,6 +58,7 @@ fn stat(view: &View<'_>, path: &FsPath) -> Read<Answer> {
             status.freshness = Some(Freshness {
                 interval: conf.effective_sync_interval(),
                 age: None,
+                dir: place.parent,
             });
             Answer::Status(status)
         }

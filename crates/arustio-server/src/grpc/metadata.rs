@@ -29,7 +29,7 @@ use arustio_types::meta::{
     Answer, Command, Consistency, FileKind, FileStatus, Query, RequestContext,
 };
 use arustio_types::used::Used;
-use arustio_types::{Classify as _, InodeId, SystemClock, WallClock};
+use arustio_types::{Classify as _, ErrorKind, InodeId, SystemClock, WallClock};
 use async_trait::async_trait;
 use tonic::{Request, Response, Status};
 
@@ -43,6 +43,8 @@ use crate::view::Liveness;
 
 /// The longest that a request may wait here, whatever it says.
 const LONGEST: Duration = Duration::from_secs(120);
+/// Questions in one request.
+const MOST_TOGETHER: usize = 64;
 
 /// The service.
 #[derive(Debug, Clone)]
@@ -210,6 +212,7 @@ impl Inner {
         };
         let packed = reads_packed(request.query.as_ref());
         let query: Query = given(request.query, "the query")?;
+        let more = also_asked(request.more)?;
         let options = ReadOptions {
             consistency,
             deadline: bounded(match request.deadline_millis {
@@ -228,7 +231,28 @@ impl Inner {
         };
         Ok(wire::QueryResponse {
             answer: Some(answer),
+            more: self.further(more, options).await?,
         })
+    }
+
+    /// What was asked together with a question that has its answer: the state is at least as
+    /// new as that asked for, and never becomes older.
+    async fn further(
+        &self,
+        queries: Vec<Query>,
+        options: ReadOptions,
+    ) -> Result<Vec<wire::Answer>, Failure> {
+        let mut answers = Vec::with_capacity(queries.len());
+        for query in queries {
+            let options = ReadOptions {
+                consistency: Consistency::Stale,
+                ..options
+            };
+            let found = self.store.query(query, options).await;
+            let found = found.map_err(|error| store_failure(&self.store, &error))?;
+            answers.push((&self.completed(found).await?).into());
+        }
+        Ok(answers)
     }
 
     /// Adds what only this server knows: secrets, ages of knowledge, who lives.
@@ -236,7 +260,7 @@ impl Inner {
         Ok(match found {
             Answer::OpenedMount { entry, .. } => self.opened(entry)?,
             Answer::Mounts(entries) => Answer::Mounts(self.marked(entries)?),
-            Answer::Status(status) => Answer::Status(self.dated(status).await),
+            Answer::Status(status) => Answer::Status(self.dated(status)),
             Answer::Page(page) => Answer::Page(self.dated_page(page)),
             Answer::ClusterView(view) => {
                 // Only the leader hears the signs of life.
@@ -277,32 +301,21 @@ impl Inner {
     }
 
     /// Ages of a name and, of a directory, of its listing.
-    async fn dated(&self, mut status: FileStatus) -> FileStatus {
+    fn dated(&self, mut status: FileStatus) -> FileStatus {
         if status.mount.is_none() {
             return status;
         }
-        let own = status
-            .is_dir()
-            .then(|| self.syncs.checked_at(status.inode, None));
-        status.checked_at = own.flatten();
-        if let (Some(dir), Some(name)) = (self.parent(&status).await, status.path.name()) {
-            let by_name = || self.syncs.checked_at(dir, Some(name));
-            status.checked_at = status.checked_at.or_else(by_name);
-            if let Some(known) = &mut status.freshness {
-                known.age = self.syncs.age(dir, name, self.moment());
-            }
+        if status.is_dir() {
+            status.checked_at = self.syncs.checked_at(status.inode, None);
+        }
+        if let (Some(known), Some(name)) = (&mut status.freshness, status.path.name()) {
+            let look = known
+                .dir
+                .and_then(|dir| self.syncs.look(dir, name, self.moment()));
+            known.age = look.map(|(_, age)| age);
+            status.checked_at = status.checked_at.or(look.map(|(at, _)| at));
         }
         status
-    }
-
-    async fn parent(&self, status: &FileStatus) -> Option<InodeId> {
-        let path = status.path.parent()?;
-        let options = ReadOptions::from(Consistency::Stale);
-        let parent = self.store.query(Query::Stat { path }, options).await;
-        match parent.ok()? {
-            Answer::Status(parent) => Some(parent.inode),
-            _ => None,
-        }
     }
 
     fn moment(&self) -> Moment {
@@ -348,6 +361,23 @@ fn reads_packed(query: Option<&wire::Query>) -> bool {
         Some(wire::query::Kind::List(list)) => list.packed >= convert::PACKED_FORMAT,
         _ => false,
     }
+}
+
+/// Questions beside the first: about names only, whose answers are small.
+fn also_asked(more: Vec<wire::Query>) -> Result<Vec<Query>, Failure> {
+    if more.len() >= MOST_TOGETHER {
+        let words = format!("{} questions at once; ask fewer", more.len() + 1);
+        return Err(Failure::new(ErrorKind::InvalidArgument, words));
+    }
+    more.into_iter()
+        .map(|query| match given(Some(query), "a query")? {
+            stat @ Query::Stat { .. } => Ok(stat),
+            _ => Err(Failure::new(
+                ErrorKind::InvalidArgument,
+                "only names can be asked about together",
+            )),
+        })
+        .collect()
 }
 
 fn bounded(deadline: Duration) -> Duration {

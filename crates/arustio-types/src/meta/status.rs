@@ -114,6 +114,9 @@ pub struct Freshness {
     /// How long ago the look began that is the newest in the answer, by the monotonic clock
     /// of the server; `None` where it knows of none, which says nothing.
     pub age: Option<Duration>,
+    /// The directory that holds the name, by which the turn to look is asked for; `None` for
+    /// the root and from servers of earlier releases.
+    pub dir: Option<InodeId>,
 }
 
 impl Freshness {
@@ -180,7 +183,10 @@ mod tests {
 
     #[test]
     fn r3_what_is_older_than_its_interval_or_of_unknown_age_does_not_hold() {
-        let known = |interval, age| Freshness { interval, age }.holds();
+        let known = |interval, age| {
+            let dir = None;
+            Freshness { interval, age, dir }.holds()
+        };
         let every = |secs| SyncInterval::Every(Duration::from_secs(secs));
         let age = |secs| Some(Duration::from_secs(secs));
         assert!(known(every(60), age(60)));
