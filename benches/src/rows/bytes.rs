@@ -104,6 +104,8 @@ pub(crate) async fn cold_read(stage: &Stage, rounds: usize) -> Result<Vec<Line>>
         bare_ratios.push(without / plain);
         fill_ratios.push(with / plain);
         warm_ratios.push(again / loopback);
+        // The next round begins with an empty cache, as the first one did.
+        stage.cli().run(&["fs", "free", &path]).await?;
         stage.cli().run(&["fs", "rm", &path]).await?;
     }
     let cold = |fill: bool| json!({"size": GIB, "fill": fill, "readers": 1});

@@ -5,11 +5,13 @@
 //! the store is asked. Of the same name or directory one client looks at a time, by a
 //! ticket of the metadata service; losing a ticket costs time, nothing else.
 //!
-//! [`ticket`] is the turn, [`probe`] looks at one name, [`listing`] at a directory, [`tree`] at everything
-//! below; [`order`] holds the arithmetic of keys and names; [`memory`] what was looked
-//! at lately; [`report`] names keys that cannot be paths (U3).
+//! [`ticket`] is the turn, [`probe`] looks at one name, [`listing`] at a directory, [`tree`] at
+//! everything below, [`many`] at a directory instead of name after name; [`order`] holds the
+//! arithmetic of keys and names, [`memory`] what was looked at lately; [`report`] names keys
+//! that cannot be paths (U3).
 
 pub(crate) mod listing;
+mod many;
 pub(crate) mod memory;
 pub(crate) mod order;
 pub(crate) mod probe;
@@ -126,11 +128,14 @@ impl Client {
         if self.looked.within(mount, key.as_str(), max_age) {
             return Ok(Learned::Nothing);
         }
-        let Answer::Status(dir) = self.ask_stat(&parent).await? else {
+        let Some(dir) = self.holder(status, &parent).await? else {
             return Ok(Learned::Something);
         };
+        if let Some(learned) = self.look_at_all(&mounted, &parent, dir, max_age).await? {
+            return Ok(learned);
+        }
         let target = SyncTarget {
-            dir: dir.inode,
+            dir,
             name: Some(name.to_owned()),
         };
         let Turn::Ours(ticket) = self.turn(target, max_age).await? else {
@@ -138,14 +143,25 @@ impl Client {
         };
         let look = LookDir {
             path: parent,
-            inode: dir.inode,
+            inode: dir,
             mount,
-            loaded: dir.loaded,
+            loaded: false,
             seen: ticket.seen,
             status: None,
         };
         let told = self.look_at(&mounted, &look, name, Some(status), ticket);
         told.await.map(Learned::from)
+    }
+
+    /// The directory that holds a name, at `parent`; `None` when it is there no more.
+    async fn holder(&self, status: &FileStatus, parent: &FsPath) -> Result<Option<InodeId>> {
+        if let Some(dir) = status.freshness.and_then(|known| known.dir) {
+            return Ok(Some(dir));
+        }
+        Ok(match self.ask_stat(parent).await? {
+            Answer::Status(dir) => Some(dir.inode),
+            _ => None,
+        })
     }
 
     /// Looks for the first missing component of a path: something was learned when it is
@@ -165,8 +181,12 @@ impl Client {
         if self.looked.within(mount, key.as_str(), max_age) {
             return Ok(Learned::Nothing);
         }
+        let (dir, inode) = (&absent.dir, absent.dir_inode);
+        if let Some(learned) = self.look_at_all(&mounted, dir, inode, max_age).await? {
+            return Ok(learned);
+        }
         let target = SyncTarget {
-            dir: absent.dir_inode,
+            dir: inode,
             name: Some(absent.name.clone()),
         };
         let Turn::Ours(ticket) = self.turn(target, max_age).await? else {

@@ -292,6 +292,7 @@ impl MetadataService for Fake {
         };
         Ok(Response::new(wire::QueryResponse {
             answer: Some((&answer).into()),
+            more: Vec::new(),
         }))
     }
 

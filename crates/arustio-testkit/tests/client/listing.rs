@@ -149,6 +149,42 @@ async fn l4_a_name_that_somebody_else_is_looking_for_is_found_by_all_who_wait() 
 }
 
 #[tokio::test]
+async fn many_names_of_a_directory_are_looked_at_with_one_listing() {
+    let (house, fs) = House::mounted().await;
+    for i in 0..100 {
+        house.put(&format!("d/f{i:02}"), "x");
+    }
+    house.s3.stats().reset();
+    for i in 0..100 {
+        assert_eq!(fs.read(&format!("/data/d/f{i:02}")).await.unwrap(), "x");
+    }
+    let asked = house.s3.stats().snapshot();
+    // The directory itself and the first eight names by themselves, then all of them.
+    assert_eq!(asked.requests(Operation::HeadObject), 9, "{asked:?}");
+    assert_eq!(asked.requests(Operation::ListObjectsV2), 10, "{asked:?}");
+    house.put("d/late", "x");
+    assert!(!fs.exists("/data/d/late").await, "R3: within the interval");
+    fs.sync_all("/data/d").await;
+    assert!(fs.exists("/data/d/late").await);
+}
+
+#[tokio::test]
+async fn a_directory_that_is_too_large_to_be_listed_for_a_few_names_is_left_alone() {
+    let (house, fs) = House::mounted().await;
+    // A page has 1,000 names: eight of them are what eight looks are worth.
+    for i in 0..8_001 {
+        house.put(&format!("d/f{i:04}"), "x");
+    }
+    house.s3.stats().reset();
+    for i in 0..40 {
+        assert!(fs.exists(&format!("/data/d/f{i:04}")).await);
+    }
+    let asked = house.s3.stats().snapshot();
+    let lists = asked.requests(Operation::ListObjectsV2);
+    assert!((40..60).contains(&lists), "{asked:?}");
+}
+
+#[tokio::test]
 async fn r3_what_another_client_has_looked_at_lately_is_one_question() {
     let (house, fs) = House::mounted().await;
     for i in 0..10 {
