@@ -242,7 +242,7 @@ async fn again(stage: &Stage, project: &Project) -> Result<()> {
         "a second up made another container"
     );
     let twice = project.run(&["./local/mount.sh"]).await?.ok()?;
-    twice.says("already mounted")?.in_one_line()?;
+    twice.says("is mounted")?.in_one_line()?;
     stage
         .steps
         .ok("a second up changes nothing; mount.sh run twice says that it is mounted");
@@ -275,7 +275,7 @@ async fn stop_and_go(stage: &Stage, project: &Project) -> Result<()> {
         .run(&["./local/mount.sh"])
         .await?
         .ok()?
-        .says("already mounted")?;
+        .says("is mounted")?;
     let client = Client::new(stage, "127.0.0.1:7411")?;
     let target = stage.folder.join("survived");
     let to = target.to_str().context("the folder's name")?;

@@ -89,7 +89,7 @@ async fn acts(stage: &Stage, project: &Project) -> Result<()> {
         .run(&["./local/mount.sh"])
         .await?
         .ok()?
-        .says("already mounted")?;
+        .says("is mounted")?;
     client.round_trip("after", USER, PASSWORD).await?;
     stage
         .steps
