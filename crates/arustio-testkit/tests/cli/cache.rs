@@ -114,7 +114,11 @@ async fn a_cache_that_is_too_small_says_how_much_of_a_tree_stayed() {
 async fn what_makes_no_sense_is_refused_and_nothing_is_nothing() {
     let house = cold().await;
     let missing = fs(&house, &["load", "/data/a", "/data/none"]).await;
-    missing.fails("NotFound", 3, &["/data/none"]);
+    let words = ["cannot load /data/none: no such file or directory"];
+    missing.fails("NotFound", 3, &words);
+    let unmounted = fs(&house, &["load", "/missing"]).await;
+    let words = ["cannot load /missing: no such file or directory"];
+    unmounted.fails("NotFound", 3, &words);
     let never = fs(&house, &["load", "--bandwidth", "0", "/data"]).await;
     never.fails("InvalidArgument", 2, &["--bandwidth 0"]);
     let many = fs(&house, &["load", "--replicas", "9", "/data"]).await;
