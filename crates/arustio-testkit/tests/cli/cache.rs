@@ -4,8 +4,6 @@ use std::time::Duration;
 
 use arustio_testkit::s3::{FaultAction, FaultRule, Operation};
 use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::house::{BUCKET, Done, House, signal};
@@ -259,14 +257,8 @@ async fn every_measurement_stands_beside_its_limit() {
 
 /// What a daemon counts, by the beginning of its line.
 async fn counted(house: &House, line: &str) -> u64 {
-    let mut socket = TcpStream::connect(&house.http).await.unwrap();
-    let request = format!(
-        "GET /metrics HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
-        house.http
-    );
-    socket.write_all(request.as_bytes()).await.unwrap();
-    let mut text = String::new();
-    socket.read_to_string(&mut text).await.unwrap();
+    let answer = arustio_server::ask::ask(&house.http, "/metrics").await;
+    let text = answer.unwrap().text;
     let mut found = text.lines().filter_map(|told| told.strip_prefix(line));
     found.next().unwrap().trim().parse().unwrap()
 }
