@@ -205,8 +205,9 @@ mod tests {
             error.to_string(),
             "cannot open /data/f: no such file or directory"
         );
+        let error = error.as_part_of("load");
         assert_eq!(
-            error.as_part_of("load").to_string(),
+            error.to_string(),
             "cannot load /data/f: no such file or directory"
         );
         assert_eq!(error.exit_code(), 3);
