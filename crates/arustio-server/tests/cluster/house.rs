@@ -272,7 +272,7 @@ impl Client {
     }
 }
 
-async fn service(address: &str) -> Result<MetadataServiceClient<Channel>, Failure> {
+pub(crate) async fn service(address: &str) -> Result<MetadataServiceClient<Channel>, Failure> {
     let unreachable = |error: tonic::transport::Error| {
         Failure::new(arustio_types::ErrorKind::Unavailable, error.to_string())
     };
