@@ -1,6 +1,7 @@
 #!/bin/sh
 # mount.sh [PATH [URI]]: mounts the bucket of the MinIO that runs beside Arustio; /data and
-# s3://arustio unless given. Mounting twice says so and is no failure.
+# s3://arustio unless given. Where it is mounted already it says so, which is no failure; the
+# credentials are tried before, so that wrong ones are told in any case.
 #
 # The credentials are those that MinIO was started with, or MINIO_ROOT_USER and MINIO_ROOT_PASSWORD
 # where they are set. They go through the environment of `docker exec`, never on a command line.
@@ -69,24 +70,37 @@ until [ -n "$SECRET_ACCESS_KEY" ] || SECRET_ACCESS_KEY=$(of_minio MINIO_ROOT_PAS
 done
 export ACCESS_KEY_ID SECRET_ACCESS_KEY
 
-mount_it() {
-    docker exec -e ACCESS_KEY_ID -e SECRET_ACCESS_KEY "$server" arustio fs mount \
+arustio_mount() {
+    docker exec -e ACCESS_KEY_ID -e SECRET_ACCESS_KEY "$server" arustio fs mount "$@" \
         -o access_key_id=env:ACCESS_KEY_ID -o secret_access_key=env:SECRET_ACCESS_KEY \
         -o endpoint="$endpoint" "$path" "$uri" 2>&1
 }
 
-# Exit codes of arustio: 5 is a refusal of the store, 7 that nobody answers.
+# What went wrong, in one line. Exit codes of arustio: 5 is a refusal of the store.
+refused() {
+    case $1:$2 in
+    5:*InvalidAccessKeyId*)
+        fail "wrong credentials: MinIO knows no user \"$ACCESS_KEY_ID\" (MINIO_ROOT_USER)" ;;
+    5:*SignatureDoesNotMatch*)
+        fail "wrong credentials: the password of the user \"$ACCESS_KEY_ID\" is another one (MINIO_ROOT_PASSWORD)" ;;
+    *) fail "$(echo "$2" | tr '\n' ' ')" ;;
+    esac
+}
+
+# A mount that stands is not tried again by mounting it, so the store is asked first. 7: nobody
+# answers.
 while :; do
-    answer=$(mount_it)
+    answer=$(arustio_mount --check)
     code=$?
     [ $code -eq 7 ] || break
     wait_for "MinIO at $endpoint"
 done
-case $code:$answer in
-0:*) echo "$answer" ;;
-5:*InvalidAccessKeyId*)
-    fail "wrong credentials: MinIO knows no user \"$ACCESS_KEY_ID\" (MINIO_ROOT_USER)" ;;
-5:*SignatureDoesNotMatch*)
-    fail "wrong credentials: the password of the user \"$ACCESS_KEY_ID\" is another one (MINIO_ROOT_PASSWORD)" ;;
-*) fail "$(echo "$answer" | tr '\n' ' ')" ;;
+[ $code -eq 0 ] || refused $code "$answer"
+
+answer=$(arustio_mount)
+code=$?
+[ $code -eq 0 ] || refused $code "$answer"
+case $answer in
+"already mounted: "*) echo "is mounted: ${answer#already mounted: }" ;;
+*) echo "$answer" ;;
 esac

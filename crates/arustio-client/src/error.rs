@@ -68,6 +68,13 @@ impl FsError {
         self
     }
 
+    /// Names the operation that somebody asked for, in place of the step of it that failed.
+    #[must_use]
+    pub fn as_part_of(mut self, operation: &'static str) -> Self {
+        self.0.operation = operation;
+        self
+    }
+
     /// Names the path, unless one is named already.
     #[must_use]
     pub fn at(self, path: &FsPath) -> Self {
@@ -197,6 +204,11 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "cannot open /data/f: no such file or directory"
+        );
+        let error = error.as_part_of("load");
+        assert_eq!(
+            error.to_string(),
+            "cannot load /data/f: no such file or directory"
         );
         assert_eq!(error.exit_code(), 3);
         let io: std::io::Error = error.into();

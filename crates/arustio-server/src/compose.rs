@@ -364,6 +364,7 @@ impl Server {
             metadata: metadata.map(|part| metadata::Metadata {
                 late: Arc::clone(&part.late),
                 metrics: self.metrics.clone(),
+                stop: self.serving.stopping(),
             }),
             node: metadata.map(|part| node::Nodes {
                 late: Arc::clone(&part.late),

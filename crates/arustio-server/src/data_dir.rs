@@ -215,7 +215,7 @@ impl DataDir {
         let bytes = match read_key(&path)? {
             Some(bytes) => bytes,
             None if key.may_mint => mint_key(&path)?,
-            None => return Err(missing_key(&path)),
+            None => return Err(ServerError::KeyMissing { path }),
         };
         Sealer::new(&bytes).ok_or_else(|| damaged_key(&path))
     }
@@ -297,12 +297,8 @@ impl RestoreDir {
 /// Makes a cluster key in a file that does not exist yet.
 pub fn make_key(path: &Path) -> Result<(), ServerError> {
     if path.exists() {
-        return Err(ServerError::DataFile {
-            path: path.to_owned(),
-            reason: "it exists already, and a key that is lost makes the credentials of mounts \
-                     unreadable: choose another name"
-                .to_owned(),
-        });
+        let path = path.to_owned();
+        return Err(ServerError::KeyExists { path });
     }
     mint_key(path).map(drop)
 }
@@ -407,18 +403,6 @@ fn mint_key(path: &Path) -> Result<Vec<u8>, ServerError> {
     let key: [u8; KEY_BYTES] = random()?;
     write_line(path, &hex::encode(key), 0o600)?;
     Ok(key.to_vec())
-}
-
-fn missing_key(path: &Path) -> ServerError {
-    ServerError::DataFile {
-        path: path.to_owned(),
-        reason: format!(
-            "the cluster key is missing. Every metadata server of a cluster needs the same one: \
-             make it once (arustio-server --make-key {0}), or take that of a server that has it, \
-             and copy it to {0} on each",
-            path.display()
-        ),
-    }
 }
 
 fn damaged_key(path: &Path) -> ServerError {
@@ -564,13 +548,18 @@ mod tests {
             path: Some(path.clone()),
             may_mint: false,
         };
-        let error = data.sealer(&shared).unwrap_err().to_string();
+        let error = data.sealer(&shared).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+        let error = error.to_string();
+        assert!(error.contains("no such file"), "{error}");
         assert!(error.contains("--make-key"), "{error}");
         make_key(&path).unwrap();
         let sealer = data.sealer(&shared).unwrap();
         let own = data.sealer(&OWN_KEY).unwrap();
         assert_ne!(sealer.fingerprint(), own.fingerprint());
-        let error = make_key(&path).unwrap_err().to_string();
+        let error = make_key(&path).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::AlreadyExists);
+        let error = error.to_string();
         assert!(error.contains("exists already"), "{error}");
     }
 

@@ -64,6 +64,25 @@ pub enum ServerError {
         /// What is wrong, and what to do.
         reason: String,
     },
+    /// A cluster key was to be made where something is.
+    #[error(
+        "cannot make a cluster key in {}: the file exists already, and a key that is lost makes \
+         the credentials of mounts unreadable. Choose another name", .path.display()
+    )]
+    KeyExists {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The cluster key that a server of several was given is not there.
+    #[error(
+        "cannot read the cluster key {0}: there is no such file. Every metadata server of a \
+         cluster needs the same key: make it once (arustio-server --make-key {0}), or take that \
+         of a server that has it, and copy it to {0} on each", .path.display()
+    )]
+    KeyMissing {
+        /// The file.
+        path: PathBuf,
+    },
     /// The operating system refused something.
     #[error("cannot {action} {}: {source}", .path.display())]
     Io {
@@ -162,7 +181,8 @@ impl Classify for ServerError {
             Self::Backup { source, .. } => source.kind(),
             Self::State(error) => error.kind(),
             Self::Dump(error) => error.kind(),
-            Self::Occupied { .. } => ErrorKind::AlreadyExists,
+            Self::Occupied { .. } | Self::KeyExists { .. } => ErrorKind::AlreadyExists,
+            Self::KeyMissing { .. } => ErrorKind::NotFound,
             Self::Block(error) => error.kind(),
             Self::Unfit(error) => error.kind(),
             Self::Ended(error) => error.kind(),

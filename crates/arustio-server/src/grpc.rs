@@ -170,6 +170,29 @@ fn store_failure(store: &Consensus<Namespace>, error: &StoreError) -> Failure {
     }
 }
 
+/// What comes of a request that may need other members, or that this one is stopping.
+///
+/// A server that stops ends the streams of the others, and what they would have answered never
+/// comes: who waits for it repeats elsewhere, at once instead of at its deadline. A member that is
+/// alone needs nobody, and finishes what it has begun.
+async fn unless_stopped<T>(
+    stop: &CancellationToken,
+    store: &Consensus<Namespace>,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let left_alone = async {
+        stop.cancelled().await;
+        if store.membership().voters.len() < 2 {
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        biased;
+        done = work => done,
+        () = left_alone => Err(store_failure(store, &StoreError::Stopped)),
+    }
+}
+
 /// The status of a member that leads; any other one says who does.
 fn leading(store: &Consensus<Namespace>) -> Result<StoreStatus, Failure> {
     let status = store.status();

@@ -16,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 pub mod args;
+pub mod ask;
 mod blocks;
 pub mod compose;
 pub mod config;

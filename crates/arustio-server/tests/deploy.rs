@@ -1,4 +1,5 @@
-//! What lies in `deploy/` for machines with systemd: each file is read as its reader would.
+//! What lies in `deploy/`: files for systemd are read as their reader would, and `mount.sh` is run
+//! against a `docker` that only plays the two containers. The real ones: `cargo xtask containers`.
 
 #![forbid(unsafe_code)]
 #![expect(
@@ -157,4 +158,109 @@ fn systemd_itself_has_nothing_to_say_against_unit_and_drop_in() {
         .filter(|line| line.contains("arustio"))
         .collect();
     assert!(about_ours.is_empty(), "{about_ours:?}");
+}
+
+/// Plays `docker`: the words of a command end with the container's, which are known by their verb.
+/// Only the user `somebody` with the password `right` gets into the store.
+const DOCKER: &str = r#"#!/bin/sh
+echo "$*" >>"$CALLS"
+case "$*" in
+*"health --ready") exit 0 ;;
+*'$MINIO_ROOT_USER"') printf somebody; exit 0 ;;
+*'$MINIO_ROOT_PASSWORD"') printf right; exit 0 ;;
+*"fs mount"*) ;;
+*) echo "not played: $*" >&2; exit 2 ;;
+esac
+refuse() {
+    echo "error[$1]: cannot mount /data: the store said $2"
+    exit "$3"
+}
+case "$*" in *--check*) checks=yes ;; *) checks= ;; esac
+if [ -z "$checks" ] && [ -n "$STANDS" ]; then
+    echo "already mounted: s3://arustio on /data (rw)"
+    exit 0
+fi
+[ -z "$SILENT" ] || refuse Unavailable nothing 7
+[ "$ACCESS_KEY_ID" = somebody ] || refuse Unauthenticated InvalidAccessKeyId 5
+[ "$SECRET_ACCESS_KEY" = right ] || refuse Unauthenticated SignatureDoesNotMatch 5
+[ -n "$checks" ] || echo "mounted s3://arustio on /data (rw)"
+"#;
+
+/// Plays `docker-compose ps -q SERVICE`.
+const COMPOSE: &str = "#!/bin/sh\necho \"container-of-$3\"\n";
+
+/// `mount.sh` as it is, where the programs that it calls are played.
+struct MountScript {
+    folder: tempfile::TempDir,
+}
+
+impl MountScript {
+    fn new() -> Self {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in [("docker", DOCKER), ("docker-compose", COMPOSE)] {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        Self { folder }
+    }
+
+    /// The exit code, and everything that it says.
+    fn run(&self, variables: &[(&str, &str)]) -> (Option<i32>, String) {
+        let before = std::env::var("PATH").unwrap();
+        let path = format!("{}:{before}", self.folder.path().display());
+        let mut command = Command::new(deploy("local/mount.sh"));
+        command.env("PATH", path).env("CALLS", self.calls());
+        for name in ["MINIO_ROOT_USER", "MINIO_ROOT_PASSWORD", "STANDS", "SILENT"] {
+            command.env_remove(name);
+        }
+        let output = command.envs(variables.iter().copied()).output().unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(text).unwrap())
+    }
+
+    /// Where every command line of `docker` is written down.
+    fn calls(&self) -> PathBuf {
+        self.folder.path().join("calls")
+    }
+}
+
+#[test]
+fn mount_sh_mounts_and_says_what_is_mounted() {
+    let script = MountScript::new();
+    let (code, text) = script.run(&[]);
+    assert_eq!(code, Some(0), "{text}");
+    assert_eq!(text, "mounted s3://arustio on /data (rw)\n");
+    let (code, text) = script.run(&[("STANDS", "yes")]);
+    assert_eq!(code, Some(0), "{text}");
+    assert_eq!(text, "is mounted: s3://arustio on /data (rw)\n");
+    let calls = std::fs::read_to_string(script.calls()).unwrap();
+    assert!(!calls.contains("right"), "a secret on a command line");
+}
+
+#[test]
+fn mount_sh_says_which_credential_is_wrong_whether_it_is_mounted_or_not() {
+    let script = MountScript::new();
+    for stands in ["", "yes"] {
+        for (name, value) in [
+            ("MINIO_ROOT_USER", "nobody-of-that-name"),
+            ("MINIO_ROOT_PASSWORD", "not-the-password"),
+        ] {
+            let (code, text) = script.run(&[("STANDS", stands), (name, value)]);
+            assert_eq!(code, Some(1), "{text}");
+            assert_eq!(text.lines().count(), 1, "{text}");
+            assert!(text.contains("wrong credentials"), "{text}");
+            assert!(text.contains(name), "{text}");
+            assert!(!text.contains("not-the-password"), "{text}");
+        }
+    }
+}
+
+#[test]
+fn mount_sh_gives_up_on_a_store_that_does_not_answer() {
+    let (code, text) = MountScript::new().run(&[("SILENT", "yes"), ("ARUSTIO_WAIT", "0")]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("waiting for MinIO at"), "{text}");
+    assert!(text.contains("gave up after 0 s"), "{text}");
 }

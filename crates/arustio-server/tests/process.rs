@@ -213,7 +213,8 @@ fn a_cluster_key_is_made_once_and_for_its_owner_alone() {
     );
     let again = make();
     let text = String::from_utf8(again.stderr).unwrap();
-    assert!(!again.status.success(), "{text}");
+    assert_eq!(again.status.code(), Some(4), "{text}");
+    assert!(text.contains("error[AlreadyExists]"), "{text}");
     assert!(text.contains("exists already"), "{text}");
     assert_eq!(std::fs::read(&key).unwrap(), made);
 }

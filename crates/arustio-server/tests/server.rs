@@ -126,15 +126,9 @@ fn mount(text: &str) -> Command {
 }
 
 async fn get(server: &Server, path: &str) -> (u16, String) {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    let address = server.addresses().http;
-    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut text = String::new();
-    stream.read_to_string(&mut text).await.unwrap();
-    let status = text.split(' ').nth(1).unwrap().parse().unwrap();
-    (status, text)
+    let address = server.addresses().http.to_string();
+    let answer = arustio_server::ask::ask(&address, path).await.unwrap();
+    (answer.status, answer.text)
 }
 
 #[tokio::test]

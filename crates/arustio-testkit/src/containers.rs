@@ -172,10 +172,9 @@ impl Stage {
 
     /// Removes both projects, whatever there is of them.
     async fn clean_up(&self) -> Result<()> {
-        let down = ["docker-compose", "down", "--volumes", "--remove-orphans"];
         let several = several::with_credentials(self.several());
         for project in [self.quick_start(), several] {
-            project.run(&down).await?.ok()?;
+            project.remove().await?;
         }
         Ok(())
     }

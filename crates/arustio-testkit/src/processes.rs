@@ -3,8 +3,8 @@
 //! Whatever else runs on the machine is left alone: nothing is found by name, no port
 //! is fixed, and what was started ends with its owner.
 
-use std::collections::BTreeMap;
-use std::fmt;
+mod requests;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -13,12 +13,14 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use object_store::aws::{AmazonS3, AmazonS3Builder};
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{sleep, timeout};
 
+use self::requests::Counter;
+pub use self::requests::{Requests, stats};
 use crate::cluster::network;
 
 /// The access key of every S3 server that is started here; it opens nothing else.
@@ -159,71 +161,13 @@ pub async fn start_s3(
 pub struct Store {
     /// Requests of S3.
     pub endpoint: String,
-    /// What it has counted, where it counts: `GET /stats`.
-    pub stats: Option<String>,
+    counter: Counter,
 }
 
 impl Store {
     /// How many requests of S3 it has got so far, by operation; `None` where it does not count.
     pub async fn requests(&self) -> Result<Option<Requests>> {
-        let Some(address) = &self.stats else {
-            return Ok(None);
-        };
-        let counted = stats(address).await?;
-        let operations = counted["operations"].as_object();
-        let operations = operations.context("its counters")?.iter();
-        let counts = operations.filter_map(|(name, one)| {
-            let requests = one["requests"].as_u64()?;
-            Some((name.clone(), requests))
-        });
-        Ok(Some(Requests(counts.collect())))
-    }
-}
-
-/// Requests of S3 by operation.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Requests(BTreeMap<String, u64>);
-
-impl Requests {
-    /// All of them.
-    pub fn total(&self) -> u64 {
-        self.0.values().sum()
-    }
-
-    /// Of one operation, as the server calls it.
-    pub fn of(&self, operation: &str) -> u64 {
-        self.0.get(operation).copied().unwrap_or_default()
-    }
-
-    /// Those that came after an earlier look.
-    pub fn since(&self, before: &Self) -> Self {
-        let counts = self.0.iter().map(|(name, count)| {
-            let before = before.of(name);
-            (name.clone(), count.saturating_sub(before))
-        });
-        Self(counts.filter(|(_, count)| *count > 0).collect())
-    }
-}
-
-impl std::iter::Sum for Requests {
-    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
-        let mut sum = Self::default();
-        for (name, count) in all.flat_map(|one| one.0) {
-            *sum.0.entry(name).or_default() += count;
-        }
-        sum
-    }
-}
-
-/// `12 GetObject, 3 PutObject`.
-impl fmt::Display for Requests {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let counts: Vec<String> = self
-            .0
-            .iter()
-            .map(|(name, count)| format!("{count} {name}"))
-            .collect();
-        f.write_str(&counts.join(", "))
+        self.counter.read().await
     }
 }
 
@@ -240,7 +184,7 @@ pub async fn start_s3_in(
             let (s3, counted) = start_builtin(place, bin_dir, bucket).await?;
             let store = Store {
                 endpoint: counted.endpoint,
-                stats: Some(counted.stats),
+                counter: Counter::Builtin(counted.stats),
             };
             Ok((s3, store))
         }
@@ -248,8 +192,8 @@ pub async fn start_s3_in(
             let (s3, endpoint) = start_minio(place, data, bucket).await?;
             wait_for_http(&endpoint).await?;
             let store = Store {
+                counter: Counter::Minio(endpoint.clone()),
                 endpoint,
-                stats: None,
             };
             Ok((s3, store))
         }
@@ -297,6 +241,8 @@ async fn start_minio(place: &Place, data: &Path, bucket: &str) -> Result<(Proces
     command.args(["--console-address", "127.0.0.1:0"]).arg(data);
     command.env("MINIO_ROOT_USER", ACCESS_KEY);
     command.env("MINIO_ROOT_PASSWORD", SECRET_KEY);
+    // What it has counted is read without credentials.
+    command.env("MINIO_PROMETHEUS_AUTH_TYPE", "public");
     let mut process = Process::spawn("minio", &mut command)?;
     process.child.stdout.take();
     Ok((process, format!("http://{address}")))
@@ -313,19 +259,6 @@ pub fn bucket(endpoint: &str, bucket: &str) -> Result<AmazonS3> {
         .with_region("us-east-1")
         .build()
         .context("cannot talk to the S3 server")
-}
-
-/// What the built-in S3 server has counted so far.
-pub async fn stats(address: &str) -> Result<Value> {
-    let address = address.trim_start_matches("http://");
-    let address = address.split('/').next().unwrap_or_default();
-    let mut socket = TcpStream::connect(address).await?;
-    let request = format!("GET /stats HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-    socket.write_all(request.as_bytes()).await?;
-    let mut answer = String::new();
-    socket.read_to_string(&mut answer).await?;
-    let (_, body) = answer.split_once("\r\n\r\n").context("no answer")?;
-    serde_json::from_str(body).context("its answer")
 }
 
 /// A port that was free a moment ago, for programs that cannot be told to take any.

@@ -65,7 +65,7 @@ async fn usage(fs: &dyn FileSystem, paths: &[FsPath]) -> Result<Usage, FsError> 
     let mut all = Usage::default();
     for path in paths {
         let usage = fs.usage(path, UsageOptions::default()).await;
-        let usage = usage.map_err(|error| error.at(path))?;
+        let usage = usage.map_err(|error| error.at(path).as_part_of("load"))?;
         all.files += usage.files;
         all.bytes += usage.bytes;
     }

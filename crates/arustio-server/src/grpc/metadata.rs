@@ -31,10 +31,11 @@ use arustio_types::meta::{
 use arustio_types::used::Used;
 use arustio_types::{Classify as _, ErrorKind, InodeId, SystemClock, WallClock};
 use async_trait::async_trait;
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use super::node::unrivalled;
-use super::{answer, given, leading, refused, store_failure};
+use super::{answer, given, leading, refused, store_failure, unless_stopped};
 use crate::compose::Opened;
 use crate::late::Late;
 use crate::metrics::Metrics;
@@ -51,6 +52,8 @@ const MOST_TOGETHER: usize = 64;
 pub(crate) struct Metadata {
     pub(crate) late: Arc<Late<Opened>>,
     pub(crate) metrics: Metrics,
+    /// Who waits for other members does so until the server stops.
+    pub(crate) stop: CancellationToken,
 }
 
 /// What answers when the metadata node is there.
@@ -102,7 +105,10 @@ impl MetadataService for Metadata {
         request: Request<wire::ProposeRequest>,
     ) -> Result<Response<wire::ProposeResponse>, Status> {
         let request = request.into_inner();
-        let work = async { self.inner()?.propose(request).await };
+        let work = async {
+            let inner = self.inner()?;
+            unless_stopped(&self.stop, &inner.store, inner.propose(request)).await
+        };
         answer(&self.metrics, "propose", work).await
     }
 
@@ -111,7 +117,10 @@ impl MetadataService for Metadata {
         request: Request<wire::QueryRequest>,
     ) -> Result<Response<wire::QueryResponse>, Status> {
         let request = request.into_inner();
-        let work = async { self.inner()?.query(request).await };
+        let work = async {
+            let inner = self.inner()?;
+            unless_stopped(&self.stop, &inner.store, inner.query(request)).await
+        };
         answer(&self.metrics, "query", work).await
     }
 

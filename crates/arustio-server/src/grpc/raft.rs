@@ -23,7 +23,7 @@ use futures::stream::{self, BoxStream};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{answer, answer_at_end, given_or, store_failure};
+use super::{answer, answer_at_end, given_or, store_failure, unless_stopped};
 use crate::compose::Opened;
 use crate::config::is_address;
 use crate::introduction::{Introduction, check_peer};
@@ -129,8 +129,11 @@ impl Raft {
             instance,
             address: request.address,
         };
-        let changed = opened.store.change(change, CHANGE).await;
-        changed.map_err(|error| store_failure(&opened.store, &error))?;
+        let changing = async {
+            let changed = opened.store.change(change, CHANGE).await;
+            changed.map_err(|error| store_failure(&opened.store, &error))
+        };
+        unless_stopped(&self.stop, &opened.store, changing).await?;
         Ok(wire::BindResponse {})
     }
 

@@ -12,7 +12,7 @@ use arustio_proto::convert;
 use arustio_proto::failure::Failure;
 use arustio_proto::meta::v1 as meta;
 use arustio_proto::meta::v1::metadata_service_client::MetadataServiceClient;
-use arustio_server::{Engine, Role, Server, ServerConfig, ServerError};
+use arustio_server::{Engine, Role, Server, ServerConfig, ServerError, ask};
 use arustio_types::meta::{Answer, Command, Consistency, Outcome, Query, RequestContext};
 use arustio_types::{ByteSize, FsPath, SessionId, WriteId};
 use tempfile::TempDir;
@@ -272,7 +272,7 @@ impl Client {
     }
 }
 
-async fn service(address: &str) -> Result<MetadataServiceClient<Channel>, Failure> {
+pub(crate) async fn service(address: &str) -> Result<MetadataServiceClient<Channel>, Failure> {
     let unreachable = |error: tonic::transport::Error| {
         Failure::new(arustio_types::ErrorKind::Unavailable, error.to_string())
     };
@@ -327,13 +327,7 @@ pub(crate) fn mkdir(path: &str) -> Command {
 }
 
 /// What `/readyz` says.
-pub(crate) async fn readyz(server: &Server) -> String {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    let address = server.addresses().http;
-    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
-    let request = b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
-    stream.write_all(request).await.unwrap();
-    let mut text = String::new();
-    stream.read_to_string(&mut text).await.unwrap();
-    text
+pub(crate) async fn readyz(server: &Server) -> ask::Answer {
+    let address = server.addresses().http.to_string();
+    ask::ask(&address, "/readyz").await.unwrap()
 }

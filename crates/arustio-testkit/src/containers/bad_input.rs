@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use super::compose::Project;
+use super::compose::{MOUNT, Project};
 use super::quick_start::EXPECTED;
 use super::{Stage, eventually};
 
@@ -18,10 +18,7 @@ pub(super) async fn play(stage: &Stage) -> Result<()> {
     wrong_credentials(stage, &project).await?;
     a_store_that_is_late(stage, &project).await?;
     project.logs_are_clean(&EXPECTED).await?;
-    project
-        .run(&["docker-compose", "down", "--volumes"])
-        .await?
-        .ok()?;
+    project.remove().await?;
     nothing_runs(stage, &project).await?;
     a_port_is_taken(stage, &project).await?;
     a_volume_is_not_writable(stage, &project).await?;
@@ -43,33 +40,32 @@ async fn unmount(project: &Project) -> Result<()> {
     Ok(())
 }
 
+/// With the mount there and without it.
 async fn wrong_credentials(stage: &Stage, project: &Project) -> Result<()> {
+    says_which_credential(project).await?;
+    let right = project.mount().await?.ok()?;
+    right.says("is mounted")?.in_one_line()?;
     unmount(project).await?;
-    let password = project
-        .clone()
-        .with("MINIO_ROOT_PASSWORD", "not-the-password");
-    let told = password
-        .run(&["./local/mount.sh"])
-        .await?
-        .failed()?
-        .in_one_line()?;
-    let told = told.says("MINIO_ROOT_PASSWORD")?;
-    ensure!(
-        !told.said.contains("not-the-password"),
-        "it prints the password"
-    );
-    let user = project
-        .clone()
-        .with("MINIO_ROOT_USER", "nobody-of-that-name");
-    let told = user
-        .run(&["./local/mount.sh"])
-        .await?
-        .failed()?
-        .in_one_line()?;
-    told.says("MINIO_ROOT_USER")?.says("nobody-of-that-name")?;
+    says_which_credential(project).await?;
     stage
         .steps
-        .ok("wrong credentials in mount.sh: one line that says which");
+        .ok("wrong credentials in mount.sh, mounted or not: one line that says which");
+    Ok(())
+}
+
+async fn says_which_credential(project: &Project) -> Result<()> {
+    for (variable, wrong) in [
+        ("MINIO_ROOT_PASSWORD", "not-the-password"),
+        ("MINIO_ROOT_USER", "nobody-of-that-name"),
+    ] {
+        let project = project.clone().with(variable, wrong);
+        let told = project.mount().await?.failed()?;
+        let told = told.in_one_line()?.says(variable)?;
+        ensure!(
+            !told.said.contains("not-the-password"),
+            "it prints the password"
+        );
+    }
     Ok(())
 }
 
@@ -80,21 +76,16 @@ async fn a_store_that_is_late(stage: &Stage, project: &Project) -> Result<()> {
         .await?
         .ok()?;
     let hasty = project.clone().with("ARUSTIO_WAIT", "3");
-    let gave_up = hasty.run(&["./local/mount.sh"]).await?.failed()?;
+    let gave_up = hasty.mount().await?.failed()?;
     gave_up
         .says("waiting for MinIO")?
         .says("gave up after 3 s")?;
-    let mount = project.run(&["./local/mount.sh"]);
     let start = async {
-        tokio::time::sleep(Duration::from_secs(3)).await;
-        project.run(&["docker-compose", "start", "minio"]).await
+        let start = ["docker-compose", "start", "minio"];
+        project.run(&start).await?.ok().map(drop)
     };
-    let (mounted, started) = tokio::join!(mount, start);
-    started?.ok()?;
-    mounted?
-        .ok()?
-        .says("waiting for MinIO")?
-        .says("mounted s3://arustio on /data")?;
+    let mounted = project.run_and_meanwhile(&[MOUNT], "waiting for MinIO", start);
+    mounted.await?.ok()?.says("mounted s3://arustio on /data")?;
     stage
         .steps
         .ok("MinIO not up yet: mount.sh says what it waits for, mounts, or gives up in time");
@@ -102,11 +93,7 @@ async fn a_store_that_is_late(stage: &Stage, project: &Project) -> Result<()> {
 }
 
 async fn nothing_runs(stage: &Stage, project: &Project) -> Result<()> {
-    let told = project
-        .run(&["./local/mount.sh"])
-        .await?
-        .failed()?
-        .in_one_line()?;
+    let told = project.mount().await?.failed()?.in_one_line()?;
     told.says("up -d")?;
     stage
         .steps
@@ -123,12 +110,9 @@ async fn a_port_is_taken(stage: &Stage, project: &Project) -> Result<()> {
         .failed()?;
     told.says("127.0.0.1:7411")?.says("in use")?;
     drop(taken);
-    project.run(&["docker-compose", "up", "-d"]).await?.ok()?;
-    project.run(&["./local/mount.sh"]).await?.ok()?;
-    project
-        .run(&["docker-compose", "down", "--volumes"])
-        .await?
-        .ok()?;
+    project.up().await?;
+    project.mount().await?.ok()?;
+    project.remove().await?;
     stage
         .steps
         .ok("a port that is taken: up says which; once it is free up and mount.sh work");
@@ -163,10 +147,7 @@ pub(super) async fn logs(project: &Project, service: &str, words: &[&str]) -> Re
     let said = said.await;
     let logs = project.logs().await.unwrap_or_default();
     said.with_context(|| format!("expected {words:?} in:\n{logs}"))?;
-    project
-        .run(&["docker-compose", "down", "--volumes"])
-        .await?
-        .ok()?;
+    project.remove().await?;
     Ok(())
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use object_store::aws::{AmazonS3, AmazonS3Builder};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::process::Command;
 use tokio::time::timeout;
 
@@ -14,6 +15,9 @@ const LIMIT: Duration = Duration::from_secs(180);
 
 /// The bucket of both compose files.
 pub(super) const BUCKET: &str = "arustio";
+
+/// What mounts it.
+pub(super) const MOUNT: &str = "./local/mount.sh";
 
 /// Where both publish the store.
 pub(super) const STORE: &str = "http://127.0.0.1:9000";
@@ -80,6 +84,79 @@ impl Project {
         let output = output.with_context(|| format!("`{shown}` took longer than {limit:?}"))?;
         let output = output.with_context(|| format!("cannot start `{shown}`"))?;
         Ok(Done::of(shown, &output))
+    }
+
+    /// Runs it, and does something else as soon as it has said this on stderr.
+    pub(super) async fn run_and_meanwhile(
+        &self,
+        words: &[&str],
+        said: &str,
+        meanwhile: impl Future<Output = Result<()>>,
+    ) -> Result<Done> {
+        let shown = words.join(" ");
+        let run = async {
+            let mut command = self.command(words);
+            let child = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+            let mut child = child.spawn()?;
+            let stderr = child.stderr.take().context("its stderr")?;
+            let mut stderr = BufReader::new(stderr);
+            let mut told = String::new();
+            while !told.contains(said) {
+                let read = stderr.read_line(&mut told).await?;
+                ensure!(read > 0, "it ended without {said:?}: {told}");
+            }
+            meanwhile.await?;
+            let rest = stderr.read_to_string(&mut told);
+            let (rest, output) = tokio::join!(rest, child.wait_with_output());
+            rest?;
+            let mut output = output?;
+            output.stderr = told.into_bytes();
+            anyhow::Ok(Done::of(shown.clone(), &output))
+        };
+        let done = timeout(LIMIT, run).await;
+        let done = done.with_context(|| format!("`{shown}` took longer than {LIMIT:?}"))?;
+        done.with_context(|| format!("running `{shown}`"))
+    }
+
+    /// Starts everything that the files name.
+    pub(super) async fn up(&self) -> Result<()> {
+        self.run(&["docker-compose", "up", "-d"]).await?.ok()?;
+        Ok(())
+    }
+
+    /// Ends everything; the data stays.
+    pub(super) async fn down(&self) -> Result<()> {
+        self.run(&["docker-compose", "down"]).await?.ok()?;
+        Ok(())
+    }
+
+    /// Ends everything, and removes the data.
+    pub(super) async fn remove(&self) -> Result<()> {
+        let words = ["docker-compose", "down", "--volumes", "--remove-orphans"];
+        self.run(&words).await?.ok()?;
+        Ok(())
+    }
+
+    /// What `mount.sh` says, whatever that is.
+    pub(super) async fn mount(&self) -> Result<Done> {
+        self.run(&[MOUNT]).await
+    }
+
+    /// `down` and `up`, after which the mount is still there.
+    pub(super) async fn down_and_up(&self) -> Result<()> {
+        self.down().await?;
+        self.up().await?;
+        self.mount().await?.ok()?.says("is mounted")?;
+        Ok(())
+    }
+
+    /// What was played, and where it failed what the containers have logged.
+    pub(super) async fn explained(&self, played: Result<()>) -> Result<()> {
+        let Err(error) = played else {
+            return Ok(());
+        };
+        let logs = self.logs().await.unwrap_or_default();
+        Err(error.context(format!("the logs of the containers:\n{logs}")))
     }
 
     /// Runs lines of a shell, until one fails.

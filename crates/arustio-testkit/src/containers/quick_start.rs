@@ -23,13 +23,7 @@ pub(super) const EXPECTED: [&str; 2] = [
 pub(super) async fn play(stage: &Stage) -> Result<()> {
     let project = stage.quick_start();
     let played = acts(stage, &project).await;
-    match played {
-        Ok(()) => Ok(()),
-        Err(error) => {
-            let logs = project.logs().await.unwrap_or_default();
-            Err(error.context(format!("the logs of the quick start:\n{logs}")))
-        }
-    }
+    project.explained(played).await
 }
 
 async fn acts(stage: &Stage, project: &Project) -> Result<()> {
@@ -236,13 +230,13 @@ async fn outside(stage: &Stage, project: &Project) -> Result<()> {
 /// Everything a second time.
 async fn again(stage: &Stage, project: &Project) -> Result<()> {
     let before = project.container("arustio").await?;
-    project.run(&["docker-compose", "up", "-d"]).await?.ok()?;
+    project.up().await?;
     ensure!(
         project.container("arustio").await? == before,
         "a second up made another container"
     );
-    let twice = project.run(&["./local/mount.sh"]).await?.ok()?;
-    twice.says("already mounted")?.in_one_line()?;
+    let twice = project.mount().await?.ok()?;
+    twice.says("is mounted")?.in_one_line()?;
     stage
         .steps
         .ok("a second up changes nothing; mount.sh run twice says that it is mounted");
@@ -269,13 +263,7 @@ async fn stop_and_go(stage: &Stage, project: &Project) -> Result<()> {
         "SIGTERM ends it in order, exit code 0, in {took:.1} s"
     ));
 
-    project.run(&["docker-compose", "down"]).await?.ok()?;
-    project.run(&["docker-compose", "up", "-d"]).await?.ok()?;
-    project
-        .run(&["./local/mount.sh"])
-        .await?
-        .ok()?
-        .says("already mounted")?;
+    project.down_and_up().await?;
     let client = Client::new(stage, "127.0.0.1:7411")?;
     let target = stage.folder.join("survived");
     let to = target.to_str().context("the folder's name")?;

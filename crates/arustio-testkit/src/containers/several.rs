@@ -29,13 +29,7 @@ pub(super) async fn play(stage: &Stage) -> Result<()> {
     no_default_password(stage).await?;
     let project = with_credentials(stage.several());
     let played = acts(stage, &project).await;
-    match played {
-        Ok(()) => Ok(()),
-        Err(error) => {
-            let logs = project.logs().await.unwrap_or_default();
-            Err(error.context(format!("the logs of the cluster:\n{logs}")))
-        }
-    }
+    project.explained(played).await
 }
 
 async fn no_default_password(stage: &Stage) -> Result<()> {
@@ -62,10 +56,9 @@ async fn acts(stage: &Stage, project: &Project) -> Result<()> {
         .says("made the cluster key")?;
     a_member_that_nobody_knows(stage, project).await?;
     project.run(&key).await?.ok()?;
-    let up = ["docker-compose", "up", "-d"];
     let client = Client::new(stage, SERVERS)?;
-    let (up, ready) = tokio::join!(project.run(&up), ready(&client));
-    up?.ok()?;
+    let (up, ready) = tokio::join!(project.up(), ready(&client));
+    up?;
     let ready = judged(ready?)?;
     stage.steps.ok(&format!(
         "cluster.yml: three metadata servers and three block nodes ({ready})"
@@ -83,13 +76,7 @@ async fn acts(stage: &Stage, project: &Project) -> Result<()> {
         .steps
         .ok("no WARN and no ERROR in a log, but MinIO's about its one disk");
     one_less(stage, project, &client).await?;
-    project.run(&["docker-compose", "down"]).await?.ok()?;
-    project.run(&["docker-compose", "up", "-d"]).await?.ok()?;
-    project
-        .run(&["./local/mount.sh"])
-        .await?
-        .ok()?
-        .says("already mounted")?;
+    project.down_and_up().await?;
     client.round_trip("after", USER, PASSWORD).await?;
     stage
         .steps
@@ -121,7 +108,7 @@ async fn ready(client: &Client) -> Result<Duration> {
 
 /// Mounts, and reads every command line of the machine meanwhile.
 async fn mount_secretly(project: &Project) -> Result<()> {
-    let mount = project.run(&["./local/mount.sh"]);
+    let mount = project.mount();
     let watch = async {
         loop {
             if let Some(line) = command_line_with(PASSWORD) {

@@ -4,8 +4,6 @@ use std::time::Duration;
 
 use arustio_testkit::s3::{FaultAction, FaultRule, Operation};
 use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::house::{BUCKET, Done, House, signal};
@@ -114,7 +112,11 @@ async fn a_cache_that_is_too_small_says_how_much_of_a_tree_stayed() {
 async fn what_makes_no_sense_is_refused_and_nothing_is_nothing() {
     let house = cold().await;
     let missing = fs(&house, &["load", "/data/a", "/data/none"]).await;
-    missing.fails("NotFound", 3, &["/data/none"]);
+    let words = ["cannot load /data/none: no such file or directory"];
+    missing.fails("NotFound", 3, &words);
+    let unmounted = fs(&house, &["load", "/missing"]).await;
+    let words = ["cannot load /missing: no such file or directory"];
+    unmounted.fails("NotFound", 3, &words);
     let never = fs(&house, &["load", "--bandwidth", "0", "/data"]).await;
     never.fails("InvalidArgument", 2, &["--bandwidth 0"]);
     let many = fs(&house, &["load", "--replicas", "9", "/data"]).await;
@@ -255,14 +257,8 @@ async fn every_measurement_stands_beside_its_limit() {
 
 /// What a daemon counts, by the beginning of its line.
 async fn counted(house: &House, line: &str) -> u64 {
-    let mut socket = TcpStream::connect(&house.http).await.unwrap();
-    let request = format!(
-        "GET /metrics HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
-        house.http
-    );
-    socket.write_all(request.as_bytes()).await.unwrap();
-    let mut text = String::new();
-    socket.read_to_string(&mut text).await.unwrap();
+    let answer = arustio_server::ask::ask(&house.http, "/metrics").await;
+    let text = answer.unwrap().text;
     let mut found = text.lines().filter_map(|told| told.strip_prefix(line));
     found.next().unwrap().trim().parse().unwrap()
 }
