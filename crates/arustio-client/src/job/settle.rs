@@ -6,7 +6,7 @@
 //! contradict. Only recorded (key, version) pairs are touched.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -160,6 +160,22 @@ fn deepest_first(files: Vec<DetachedFile>) -> Vec<Vec<DetachedFile>> {
     groups.into_values().collect()
 }
 
+/// The directories at and below `prefix` that these objects lay in, the deepest first.
+fn folders_of(files: &[DetachedFile], prefix: &UfsKey) -> Vec<UfsKey> {
+    let mut folders = BTreeSet::new();
+    for source in files.iter().filter_map(|file| file.source.as_ref()) {
+        let mut rest = source.key.as_str();
+        while let Some(slash) = rest.trim_end_matches('/').rfind('/') {
+            rest = &rest[..=slash];
+            if !rest.starts_with(prefix.as_str()) || !folders.insert(rest) {
+                break;
+            }
+        }
+    }
+    // A directory sorts before what is in it.
+    folders.into_iter().rev().map(UfsKey::new).collect()
+}
+
 /// The parts of a rename that every step needs.
 struct Move<'a> {
     effect: &'a Effect,
@@ -183,7 +199,9 @@ impl Settler<'_> {
     async fn run(&self, effect: Effect, past: Past) -> Result<()> {
         let done = match &effect.kind {
             EffectKind::Delete { key, version } => self.delete(&effect, key, version).await,
-            EffectKind::DeleteTree { root, .. } => self.delete_tree(&effect, *root).await,
+            EffectKind::DeleteTree { prefix, root } => {
+                self.delete_tree(&effect, prefix, *root).await
+            }
             EffectKind::PutMarker { key, write_id, .. } => {
                 self.put_marker(&effect, key, *write_id).await
             }
@@ -253,7 +271,7 @@ impl Settler<'_> {
         Err(self.gave_up(key, "the store did not answer"))
     }
 
-    async fn delete_tree(&self, effect: &Effect, root: InodeId) -> Step<()> {
+    async fn delete_tree(&self, effect: &Effect, prefix: &UfsKey, root: InodeId) -> Step<()> {
         loop {
             // What is finished is freed, so the next page is always the first.
             let files = self.detached(root).await?;
@@ -261,9 +279,11 @@ impl Settler<'_> {
             let last_page = files.iter().any(|file| file.inode == root);
             let mut inodes: Vec<_> = files.iter().map(|file| file.inode).collect();
             inodes.retain(|inode| *inode != root);
+            let folders = folders_of(&files, prefix);
             for some in deepest_first(files) {
                 go_on!(self.remove_all(effect, some).await?);
             }
+            self.remove_empty(folders).await?;
             if !inodes.is_empty() {
                 let free = Command::FreeDetached {
                     effect: effect.id,
@@ -275,6 +295,22 @@ impl Settler<'_> {
                 return self.finish(effect, None).await;
             }
         }
+    }
+
+    /// Directories that a store has made on the way to objects: they are no markers and have no
+    /// record, but would be found by the next sync. One with content stays, whoever put it there;
+    /// nothing is made below the prefix until the effect has ended.
+    async fn remove_empty(&self, folders: Vec<UfsKey>) -> Result<()> {
+        if self.mounted.ufs.describe().scheme != "file" {
+            return Ok(());
+        }
+        for key in folders {
+            let deadline = self.client.sessions.deadline(self.session, SMALL_REQUEST);
+            let options = DeleteOptions::new(None, deadline.await?);
+            let removed = self.mounted.ufs.delete(&key, options).await;
+            removed.map_err(|error| self.failed(&key, error))?;
+        }
+        Ok(())
     }
 
     async fn detached(&self, root: InodeId) -> Result<Vec<DetachedFile>> {

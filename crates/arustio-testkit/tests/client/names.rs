@@ -206,3 +206,51 @@ async fn p4_a_removed_tree_leaves_no_directory_in_a_local_store() {
     fs.sync_all("/local").await;
     assert!(!fs.exists("/local/c").await);
 }
+
+/// More than one page of what is removed: directories end up in other pages than what is in them.
+#[tokio::test]
+async fn p4_a_large_removed_tree_leaves_no_directory_in_a_local_store() {
+    let (_house, fs) = House::mounted().await;
+    let store = tempfile::tempdir().unwrap();
+    for outer in 0..30 {
+        let folder = store.path().join(format!("c/{outer}/in"));
+        std::fs::create_dir_all(&folder).unwrap();
+        for inner in 0..40 {
+            std::fs::write(folder.join(inner.to_string()), "x").unwrap();
+        }
+    }
+    let uri = format!("file://{}", store.path().display());
+    let mount = MountRequest::new(p("/local"), &uri);
+    fs.mount(mount).await.unwrap();
+    fs.sync_all("/local").await;
+    fs.rm_r("/local/c").await.unwrap();
+    assert!(!store.path().join("c").exists());
+    fs.nothing_owed().await;
+}
+
+/// Directories that the store makes on the way to a file are no markers, and go all the same.
+#[tokio::test]
+async fn p4_a_removed_tree_leaves_no_directory_that_files_were_written_into() {
+    let (_house, fs) = House::mounted().await;
+    let store = tempfile::tempdir().unwrap();
+    let uri = format!("file://{}", store.path().display());
+    fs.mount(MountRequest::new(p("/local"), &uri))
+        .await
+        .unwrap();
+    let options = CreateOptions {
+        parents: true,
+        ..CreateOptions::default()
+    };
+    for path in ["c/a/in/f", "c/a/in/g", "c/z/y/x/f", "d/kept"] {
+        let path = p(&format!("/local/{path}"));
+        let mut writer = fs.create(&path, options.clone()).await.unwrap();
+        writer.write("bytes".into()).await.unwrap();
+        writer.commit().await.unwrap();
+    }
+    fs.rm_r("/local/c").await.unwrap();
+    assert!(!store.path().join("c").exists());
+    assert!(store.path().join("d/kept").exists());
+    fs.sync_all("/local").await;
+    assert!(!fs.exists("/local/c").await);
+    fs.nothing_owed().await;
+}
