@@ -131,26 +131,8 @@ impl Client {
         let Some(dir) = self.holder(status, &parent).await? else {
             return Ok(Learned::Something);
         };
-        if let Some(learned) = self.look_at_all(&mounted, &parent, dir, max_age).await? {
-            return Ok(learned);
-        }
-        let target = SyncTarget {
-            dir,
-            name: Some(name.to_owned()),
-        };
-        let Turn::Ours(ticket) = self.turn(target, max_age).await? else {
-            return Ok(Learned::ByOthers);
-        };
-        let look = LookDir {
-            path: parent,
-            inode: dir,
-            mount,
-            loaded: false,
-            seen: ticket.seen,
-            status: None,
-        };
-        let told = self.look_at(&mounted, &look, name, Some(status), ticket);
-        told.await.map(Learned::from)
+        self.look_in(&mounted, (&parent, dir), name, Some(status), max_age)
+            .await
     }
 
     /// The directory that holds a name, at `parent`; `None` when it is there no more.
@@ -181,26 +163,40 @@ impl Client {
         if self.looked.within(mount, key.as_str(), max_age) {
             return Ok(Learned::Nothing);
         }
-        let (dir, inode) = (&absent.dir, absent.dir_inode);
-        if let Some(learned) = self.look_at_all(&mounted, dir, inode, max_age).await? {
+        let dir = (&absent.dir, absent.dir_inode);
+        self.look_in(&mounted, dir, &absent.name, None, max_age)
+            .await
+    }
+
+    /// Looks at a name of a directory, or at all of them where that pays; unless somebody
+    /// else has within `max_age`.
+    async fn look_in(
+        &self,
+        mounted: &Mounted,
+        (dir, inode): (&FsPath, InodeId),
+        name: &str,
+        known: Option<&FileStatus>,
+        max_age: Duration,
+    ) -> Result<Learned> {
+        if let Some(learned) = self.look_at_all(mounted, dir, inode, max_age).await? {
             return Ok(learned);
         }
         let target = SyncTarget {
             dir: inode,
-            name: Some(absent.name.clone()),
+            name: Some(name.to_owned()),
         };
         let Turn::Ours(ticket) = self.turn(target, max_age).await? else {
             return Ok(Learned::ByOthers);
         };
         let look = LookDir {
-            path: absent.dir.clone(),
-            inode: absent.dir_inode,
-            mount,
+            path: dir.clone(),
+            inode,
+            mount: mounted.id(),
             loaded: false,
             seen: ticket.seen,
             status: None,
         };
-        let told = self.look_at(&mounted, &look, &absent.name, None, ticket);
+        let told = self.look_at(mounted, &look, name, known, ticket);
         told.await.map(Learned::from)
     }
 

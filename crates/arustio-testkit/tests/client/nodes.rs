@@ -397,11 +397,11 @@ impl BlockClient for Faulty {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn r4_a_reader_of_a_node_that_stalls_gets_the_bytes_from_the_store() {
-    let house = House::without_blocks(hasty).await;
-    let admin = admin(&house);
-    let mut node = Node::start(&house).await;
+/// A file that is cached on a node which does not answer any more, and a client that has
+/// made so many requests that one may be made twice.
+async fn cached_on_a_stalled_node(house: &House) -> (Node, ArustioFileSystem, Bytes) {
+    let admin = admin(house);
+    let node = Node::start(house).await;
     let known = known(&admin, &node.address(), "serves").await;
     let blocks = Faulty::new();
     let mut config = house.config();
@@ -413,14 +413,35 @@ async fn r4_a_reader_of_a_node_that_stalls_gets_the_bytes_from_the_store() {
     house.put("f", content.clone());
     read_by(&fs, "/data/f", &content).await;
     all_cached(&fs, "/data/f", &[&known]).await;
-    // This many requests pay for one that is made twice.
     let stats = read_by(&fs, "/data/f", &content).await;
     assert_eq!((stats.ufs_requests, stats.hedges), (0, 0));
     blocks.stalled.store(true, Ordering::Relaxed);
+    (node, fs, content)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r4_a_reader_of_a_node_that_stalls_gets_the_bytes_from_the_store() {
+    let house = House::without_blocks(hasty).await;
+    let (mut node, fs, content) = cached_on_a_stalled_node(&house).await;
     let reader = fs.open(&p("/data/f"), OpenOptions::default()).await;
     let reader = reader.unwrap();
     let wanted = content.slice(..100);
     assert_eq!(within(reader.read_at(0, 100)).await.unwrap(), wanted);
+    let stats = reader.stats();
+    assert_eq!((stats.hedges, stats.hedges_won), (1, 1));
+    assert_eq!((stats.ufs_requests, stats.cache_bytes), (1, 0));
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r5_a_stream_to_which_nothing_comes_asks_the_store_as_well() {
+    let house = House::without_blocks(hasty).await;
+    let (mut node, fs, content) = cached_on_a_stalled_node(&house).await;
+    let reader = fs.open(&p("/data/f"), OpenOptions::default()).await;
+    let reader = reader.unwrap();
+    let pieces = reader.stream(0..100).try_collect::<Vec<_>>();
+    let pieces = within(pieces).await.unwrap();
+    assert_eq!(pieces.concat(), content.slice(..100));
     let stats = reader.stats();
     assert_eq!((stats.hedges, stats.hedges_won), (1, 1));
     assert_eq!((stats.ufs_requests, stats.cache_bytes), (1, 0));
