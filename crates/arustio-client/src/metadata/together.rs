@@ -17,8 +17,6 @@ use tokio::sync::oneshot;
 
 /// Requests under way at a time: one is read while the next one is answered.
 const MOST_UNDER_WAY: usize = 2;
-/// How often others are let ask before a request is sent.
-const MOST_YIELDS: usize = 4;
 /// Questions in one request; what a server takes.
 pub(super) const MOST_TOGETHER: usize = 64;
 
@@ -139,19 +137,13 @@ impl<Q, A> Together<Q, A> {
 }
 
 impl<Q, A> Turn<Q, A> {
-    /// Lets those ask who can at this moment, as after an answer to all of them, for as long
-    /// as it brings somebody.
+    /// Lets those ask who can at this moment, as after an answer to all of them.
     async fn gather(mut self) -> Self {
-        for _ in 0..MOST_YIELDS {
-            tokio::task::yield_now().await;
-            let mut state = self.together.0.lock();
-            let room = MOST_TOGETHER - 1 - self.others.len();
-            let count = state.waiting.len().min(room);
-            self.others.extend(state.waiting.drain(..count));
-            if count == 0 {
-                break;
-            }
-        }
+        tokio::task::yield_now().await;
+        let mut state = self.together.0.lock();
+        let count = state.waiting.len().min(MOST_TOGETHER - 1);
+        self.others.extend(state.waiting.drain(..count));
+        drop(state);
         self
     }
 
@@ -224,7 +216,7 @@ mod tests {
         let answers = all(&server, &together, 6).await;
         assert_eq!(answers, [0, 10, 20, 30, 40, 50]);
         let seen = server.seen.lock().clone();
-        assert_eq!(seen, [vec![1], vec![0, 2, 3, 4, 5]]);
+        assert_eq!(seen, [vec![0, 2, 3, 4, 5], vec![1]]);
         assert_eq!(together.0.lock().under_way, 0);
     }
 
@@ -255,7 +247,7 @@ mod tests {
                 .boxed()
         };
         let mut early = vec![ask(0), ask(1), ask(2), ask(3)];
-        for _ in 0..3 {
+        for _ in 0..2 {
             for asking in &mut early {
                 assert!(asking.now_or_never().is_none());
             }
