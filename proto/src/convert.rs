@@ -47,6 +47,9 @@ use crate::meta::v1 as wire;
 pub use node::{change_node, node_change};
 pub use page::{PACKED_FORMAT, plain_page};
 
+/// Questions that one `QueryRequest` may carry, its `query` and `more`.
+pub const MAX_QUESTIONS: usize = 64;
+
 /// The newest format of commands and outcomes that this release writes and reads.
 pub const COMMAND_FORMAT: u32 = 2;
 /// The format of what every release reads: commands are written in the oldest format that

@@ -12,13 +12,12 @@
 
 use std::sync::Arc;
 
+use arustio_proto::convert::MAX_QUESTIONS;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 /// Requests under way at a time: one is read while the next one is answered.
 const MOST_UNDER_WAY: usize = 2;
-/// Questions in one request; what a server takes.
-pub(super) const MOST_TOGETHER: usize = 64;
 
 /// Who asks, and who waits. `Q`: a question; `A`: its answer.
 #[derive(Debug)]
@@ -128,7 +127,7 @@ impl<Q, A> Together<Q, A> {
             state.under_way -= 1;
             return None;
         }
-        let count = state.waiting.len().min(MOST_TOGETHER);
+        let count = state.waiting.len().min(MAX_QUESTIONS);
         let mut others: Vec<_> = state.waiting.drain(..count).collect();
         let first = others.remove(0);
         let together = self.clone();
@@ -141,7 +140,7 @@ impl<Q, A> Turn<Q, A> {
     async fn gather(mut self) -> Self {
         tokio::task::yield_now().await;
         let mut state = self.together.0.lock();
-        let count = state.waiting.len().min(MOST_TOGETHER - 1);
+        let count = state.waiting.len().min(MAX_QUESTIONS - 1);
         self.others.extend(state.waiting.drain(..count));
         drop(state);
         self
@@ -223,11 +222,11 @@ mod tests {
     #[tokio::test]
     async fn a_request_carries_so_many_at_most() {
         let (server, together) = (Server::new(100, 100), Together::default());
-        let count = u32::try_from(MOST_TOGETHER).unwrap() * 3 + 5;
+        let count = u32::try_from(MAX_QUESTIONS).unwrap() * 3 + 5;
         assert_eq!(all(&server, &together, count).await.len(), count as usize);
         let seen = server.seen.lock();
         let sizes: Vec<usize> = seen.iter().map(Vec::len).collect();
-        assert_eq!(sizes, [MOST_TOGETHER, MOST_TOGETHER, MOST_TOGETHER, 5]);
+        assert_eq!(sizes, [MAX_QUESTIONS, MAX_QUESTIONS, MAX_QUESTIONS, 5]);
     }
 
     #[tokio::test]

@@ -44,8 +44,6 @@ use crate::view::Liveness;
 
 /// The longest that a request may wait here, whatever it says.
 const LONGEST: Duration = Duration::from_secs(120);
-/// Questions in one request.
-const MOST_TOGETHER: usize = 64;
 
 /// The service.
 #[derive(Debug, Clone)]
@@ -374,7 +372,7 @@ fn reads_packed(query: Option<&wire::Query>) -> bool {
 
 /// Questions beside the first: about names only, whose answers are small.
 fn also_asked(more: Vec<wire::Query>) -> Result<Vec<Query>, Failure> {
-    if more.len() >= MOST_TOGETHER {
+    if more.len() >= convert::MAX_QUESTIONS {
         let words = format!("{} questions at once; ask fewer", more.len() + 1);
         return Err(Failure::new(ErrorKind::InvalidArgument, words));
     }
