@@ -75,6 +75,13 @@ struct Spills {
     bytes: u64,
 }
 
+impl Spills {
+    /// One block always fits, however large.
+    fn fits(&self, bytes: u64, room: u64) -> bool {
+        self.bytes == 0 || self.bytes.saturating_add(bytes) <= room
+    }
+}
+
 #[derive(Debug)]
 struct Spill {
     mount: MountId,
@@ -153,9 +160,10 @@ impl Inner {
 
     /// Sends a block to disk later.
     fn spill_later(self: &Arc<Self>, image: &Image) {
-        let now = Instant::now();
-        let first = self.later.lock().push(image.key, image.block_len, now);
-        if first {
+        let (now, most) = (Instant::now(), self.memory.capacity());
+        let (key, bytes) = (image.key, image.block_len);
+        let unattended = self.later.lock().push(key, bytes, now, most);
+        if unattended {
             let inner = Arc::clone(self);
             self.tasks.spawn(async move { inner.see_to_later().await });
         }
@@ -173,7 +181,7 @@ impl Inner {
                     () = self.hurried.notified() => {}
                 },
                 Due::Now(key) => {
-                    self.room_on_the_way().await;
+                    self.room_on_the_way(key).await;
                     if let Some(block) = self.memory.dirty(key) {
                         self.spill(block);
                     }
@@ -190,13 +198,13 @@ impl Inner {
         memory.saturating_sub(ahead)
     }
 
-    /// Waits until a quarter of what may be on its way is free; nothing on its way is room
-    /// for any block.
-    async fn room_on_the_way(&self) {
+    /// Waits until a block that nobody may have read again is admitted.
+    async fn room_on_the_way(&self, key: BlockKey) {
         loop {
             let arrived = self.arrived.notified();
-            let on_the_way = self.spills.lock().bytes;
-            if on_the_way <= self.limit / 4 {
+            let presence = self.memory.presence(key);
+            let bytes = presence.map_or(0, |presence| presence.present);
+            if self.spills.lock().fits(bytes, self.limit / 2) {
                 return;
             }
             arrived.await;
@@ -212,11 +220,10 @@ impl Inner {
         if spills.under_way.contains_key(&image.key) {
             return false;
         }
-        let full = spills.bytes.saturating_add(bytes);
-        // One block always fits, however large.
-        if spills.bytes > 0 && full > room {
+        if !spills.fits(bytes, room) {
+            let full = !spills.fits(bytes, self.limit);
             drop(spills);
-            match full > self.limit {
+            match full {
                 true => self.disk.count_dropped_spill(),
                 false => self.disk.count_not_admitted(),
             }

@@ -226,6 +226,30 @@ async fn more_than_fits_on_the_way_to_disk_stays_in_memory() {
 }
 
 #[tokio::test]
+async fn what_waits_is_admitted_however_its_size_differs_from_what_is_on_the_way() {
+    let disk = MemDisk::new();
+    let (store, faulty) = slow_store(&disk, 4 << 20, 2).await;
+    let stall = faulty.stall();
+    let small = small_key(2, 0);
+    let payload = content_bytes(small.content, small.start(), CHUNK);
+    let small = BlockWrite::whole(small, MountId::new(1), payload);
+    store.write(small).await.unwrap();
+    put(&store, small_key(1, 0), 0..LEN).await;
+    let going_on = async {
+        while faulty.waiting() == 0 {
+            tokio::task::yield_now().await;
+        }
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        drop(stall);
+    };
+    tokio::join!(store.settled(), going_on);
+    assert_eq!(store.metrics()[1].not_admitted, 0);
+    assert_eq!(disk.names().len(), 2);
+}
+
+#[tokio::test]
 async fn of_a_disk_that_cannot_keep_up_the_second_half_is_for_what_was_read() {
     let disk = MemDisk::new();
     // Room in memory for ten blocks, and for eight on the way to disk.
