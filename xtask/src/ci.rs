@@ -3,6 +3,7 @@
 //! The first failure ends the run: what comes later takes longer and would mostly say the same. The last
 //! line says in words whether all is well. A step whose subject does not exist yet says so and passes.
 
+use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
@@ -172,55 +173,50 @@ fn is_library(package: &Package) -> bool {
     !beside && !workspace::targets(package, TargetKind::Lib).is_empty()
 }
 
-/// Built by the tests already, now run: an example that only compiles teaches nothing.
+/// Built by the tests already, now run: an example that only compiles teaches nothing. Started without
+/// cargo, which would compile every crate again for the features that one package alone asks for.
 fn examples(metadata: &Metadata) -> Step {
     let Some(package) = workspace::find(metadata, "arustio-examples") else {
         return Step::nothing("examples", "there is no package arustio-examples yet");
     };
-    let run = |kind: TargetKind, flag: &str| -> Vec<Cmd> {
-        let names = workspace::targets(package, kind)
-            .into_iter()
-            .map(|target| target.name.clone());
-        names
-            .map(|name| {
-                Cmd::cargo("run --quiet --package arustio-examples")
-                    .arg(flag)
-                    .arg(name)
-            })
-            .collect()
+    let built = metadata.target_directory.as_std_path().join("debug");
+    let run = |kind: TargetKind, folder: PathBuf| {
+        let targets = workspace::targets(package, kind).into_iter();
+        targets.map(move |target| Cmd::new(folder.join(&target.name)))
     };
-    let mut commands = run(TargetKind::Example, "--example");
-    commands.extend(run(TargetKind::Bin, "--bin"));
-    match commands.is_empty() {
+    let examples = run(TargetKind::Example, built.join("examples"));
+    let programs: Vec<Cmd> = examples.chain(run(TargetKind::Bin, built)).collect();
+    match programs.is_empty() {
         true => Step::nothing(
             "examples",
             "the package arustio-examples has no programs yet",
         ),
-        false => Step::commands("examples", commands),
+        false => {
+            let build = [suite::programs()].into_iter();
+            Step::commands("examples", build.chain(programs).collect())
+        }
     }
 }
 
-/// Every benchmark runs once, to show that it still runs; it measures nothing here.
+/// Every benchmark runs once, to show that it still runs; it measures nothing here. All in one command:
+/// a package alone has other features, and everything would be compiled again.
 fn benches(metadata: &Metadata) -> Step {
-    let mut commands = Vec::new();
-    for package in &metadata.packages {
-        for bench in workspace::targets(package, TargetKind::Bench) {
-            let mut command = Cmd::cargo("test --package")
-                .arg(package.name.as_str())
-                .arg("--bench")
-                .arg(&bench.name);
-            if !bench.required_features.is_empty() {
-                command = command
-                    .arg("--features")
-                    .arg(bench.required_features.join(","));
-            }
-            commands.push(command);
-        }
+    let mut names: Vec<&str> = metadata
+        .packages
+        .iter()
+        .flat_map(|package| workspace::targets(package, TargetKind::Bench))
+        .map(|bench| bench.name.as_str())
+        .collect();
+    names.sort_unstable();
+    if names.is_empty() {
+        return Step::nothing("benches", "there are no benchmarks yet");
     }
-    match commands.is_empty() {
-        true => Step::nothing("benches", "there are no benchmarks yet"),
-        false => Step::commands("benches", commands),
-    }
+    let command = names
+        .into_iter()
+        .fold(Cmd::cargo("test --workspace"), |command, name| {
+            command.arg("--bench").arg(name)
+        });
+    Step::commands("benches", vec![command])
 }
 
 /// Optimised: a thousand seeds take as long as a few unoptimised ones.

@@ -4,6 +4,7 @@
 //! files and prints nothing for many minutes. [`build`] runs a cargo command and, beside it, counts the
 //! object files that this script has written, so that nobody has to guess whether it hangs.
 
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
@@ -59,15 +60,29 @@ pub(crate) fn phases() -> [Phase; 2] {
             runs_tests: false,
         },
         Phase {
-            cmd: Cmd::cargo("test --workspace --lib --bins --tests"),
+            cmd: Cmd::cargo("test --workspace --lib --bins --tests").quiet_env(&threads()),
             runs_tests: true,
         },
     ]
 }
 
-/// Builds every program as the tests have it.
+/// Most tests wait for other threads and processes rather than compute: with one for each core half of
+/// the machine is idle.
+fn threads() -> BuildEnv {
+    const PER_CORE: usize = 3;
+    const VAR: &str = "RUST_TEST_THREADS";
+    if std::env::var_os(VAR).is_some() {
+        return BuildEnv::new();
+    }
+    let cores = thread::available_parallelism().map_or(1, NonZero::get);
+    let threads = cores.saturating_mul(PER_CORE);
+    vec![(VAR.to_owned(), threads.to_string().into())]
+}
+
+/// Builds every program, with the features that the tests need: naming the examples makes cargo count
+/// the development dependencies, and without them every crate would be compiled twice.
 pub(crate) fn programs() -> Cmd {
-    Cmd::cargo("build --workspace --bins")
+    Cmd::cargo("build --workspace --bins --examples")
 }
 
 pub(crate) fn doc_tests() -> Phase {
@@ -187,7 +202,7 @@ mod tests {
         assert_eq!(
             shown,
             [
-                "cargo build --workspace --bins",
+                "cargo build --workspace --bins --examples",
                 "cargo test --workspace --lib --bins --tests"
             ]
         );

@@ -40,7 +40,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::{oneshot, watch};
 
 mod actor;
-#[cfg(feature = "bench-internals")]
+#[cfg(feature = "testing")]
 pub mod bench;
 mod codec;
 #[cfg(any(test, feature = "testing"))]
