@@ -60,7 +60,7 @@ pub(crate) fn phases() -> [Phase; 2] {
             runs_tests: false,
         },
         Phase {
-            cmd: Cmd::cargo("test --workspace --lib --bins --tests").quiet_env(&threads()),
+            cmd: Cmd::cargo("test --workspace --tests").quiet_env(&threads()),
             runs_tests: true,
         },
     ]
@@ -203,7 +203,7 @@ mod tests {
             shown,
             [
                 "cargo build --workspace --bins --examples",
-                "cargo test --workspace --lib --bins --tests"
+                "cargo test --workspace --tests"
             ]
         );
     }
