@@ -8,10 +8,10 @@ use super::compare;
 use super::files::{TREE, text};
 use super::stage::{MOUNT, PREFIX, Stage, close, eventually};
 use super::table::Tally;
-use super::tree::{Sum, Tree};
+use super::tree::{MANY, Sum, Tree};
 
 /// Files that somebody changes, adds and removes without us.
-const TOUCHED: usize = 20;
+const TOUCHED: usize = MANY / 3;
 
 pub(crate) async fn play(stage: &mut Stage) -> Result<()> {
     stage
@@ -24,8 +24,8 @@ pub(crate) async fn play(stage: &mut Stage) -> Result<()> {
     stage.step("copy between the mounts", between).await
 }
 
-/// Folders of the tree with at least so many files, the largest first.
-fn folders(stage: &Stage, least: usize) -> Vec<(String, Tree)> {
+/// Folders of the tree with many files, the largest first.
+fn folders(stage: &Stage) -> Vec<(String, Tree)> {
     let names = stage
         .sources
         .folders
@@ -33,7 +33,7 @@ fn folders(stage: &Stage, least: usize) -> Vec<(String, Tree)> {
         .filter_map(|folder| folder.file_name());
     let names = names.map(|name| format!("{TREE}/{}", name.to_string_lossy()));
     let parts = names.map(|name| (stage.model.below(&name), name));
-    let parts = parts.filter(|(part, _)| part.len() >= least);
+    let parts = parts.filter(|(part, _)| part.len() >= MANY);
     let mut parts: Vec<_> = parts.map(|(part, name)| (name, part)).collect();
     parts.sort_by_key(|(_, part)| std::cmp::Reverse(part.len()));
     parts
@@ -41,8 +41,8 @@ fn folders(stage: &Stage, least: usize) -> Vec<(String, Tree)> {
 
 /// A folder of the tree that no earlier step has used up.
 pub(crate) fn folder(stage: &Stage, rank: usize) -> Result<(String, Tree)> {
-    let mut folders = folders(stage, 3 * TOUCHED).into_iter();
-    folders
+    folders(stage)
+        .into_iter()
         .nth(rank)
         .context("the tree has too few folders with enough files")
 }

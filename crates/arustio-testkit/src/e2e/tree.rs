@@ -13,8 +13,10 @@ use sha2::{Digest as _, Sha256};
 
 /// No folder has more than one of so many parts of the tree.
 const SHARE: usize = 10;
-/// Fewer files are no tree.
-const LEAST: usize = 200;
+/// A folder with fewer files is too small for the steps that change names.
+pub(crate) const MANY: usize = 60;
+/// They use up so many folders, one of which loses a file before its turn comes.
+const FOLDERS: usize = 5;
 const CHUNK: usize = 1 << 20;
 
 /// Size and SHA-256 of a file.
@@ -212,21 +214,25 @@ impl Sources {
             folders: Vec::new(),
             tree: Tree::default(),
         };
+        let mut large = 0;
         for folder in folders {
             let part = Tree::of_folder(&folder)?;
             let room = most - chosen.tree.len();
             if part.len() > room.min(most / SHARE) {
                 continue;
             }
+            large += usize::from(part.len() > MANY);
             let name = relative(root, &folder)?;
             chosen.tree.extend(part.moved("", &format!("{name}/")));
             chosen.folders.push(folder);
         }
         ensure!(
-            chosen.tree.len() >= LEAST,
-            "{} has only {} files to copy; name another folder of folders with --tree",
+            large >= FOLDERS,
+            "{} has {large} folders with {} to {} files, {FOLDERS} are needed; name another folder \
+             of folders with --tree",
             root.display(),
-            chosen.tree.len()
+            MANY + 1,
+            most / SHARE
         );
         Ok(chosen)
     }
@@ -286,17 +292,24 @@ mod tests {
     #[test]
     fn of_many_files_some_are_chosen_and_no_folder_has_most_of_them() {
         let root = tempfile::tempdir().unwrap();
-        for (folder, files) in [("big", 300), ("one", 90), ("three", 90), ("two", 90)] {
-            let folder = root.path().join(folder);
+        let folder = |name: &str, files: usize| {
+            let folder = root.path().join(name);
             fs::create_dir(&folder).unwrap();
             for file in 0..files {
                 fs::write(folder.join(file.to_string()), "x").unwrap();
             }
+        };
+        folder("big", 300);
+        for name in ["five", "four", "one", "two"] {
+            folder(name, 90);
         }
+        let few = Sources::choose(root.path(), 1000).unwrap_err().to_string();
+        assert!(few.contains("4 folders with 61 to 100 files"), "{few}");
+        folder("three", 90);
         let chosen = Sources::choose(root.path(), 1000).unwrap();
-        assert_eq!((chosen.tree.len(), chosen.folders.len()), (270, 3));
+        assert_eq!((chosen.tree.len(), chosen.folders.len()), (450, 5));
         assert!(chosen.tree.get("two/0").is_some());
         let all = Sources::choose(root.path(), 3000).unwrap();
-        assert_eq!(all.tree.len(), 570);
+        assert_eq!(all.tree.len(), 750);
     }
 }
