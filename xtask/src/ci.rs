@@ -9,9 +9,10 @@ use std::time::Instant;
 use anyhow::{Context as _, Result};
 use cargo_metadata::{Metadata, Package, TargetKind};
 
+use crate::programs::{self, Profile};
 use crate::setup::{self, BuildEnv};
 use crate::shell::{Cmd, find_program, human_time};
-use crate::{layers, package, programs, suite, tidy, workspace};
+use crate::{layers, package, suite, tidy, workspace};
 
 /// What a step does: a command of this program, or commands of others.
 enum Work {
@@ -179,7 +180,7 @@ fn examples(metadata: &Metadata) -> Step {
     let Some(package) = workspace::find(metadata, "arustio-examples") else {
         return Step::nothing("examples", "there is no package arustio-examples yet");
     };
-    let built = metadata.target_directory.as_std_path().join("debug");
+    let built = programs::folder(metadata, Profile::Dev);
     let run = |kind: TargetKind, folder: PathBuf| {
         let targets = workspace::targets(package, kind).into_iter();
         targets.map(move |target| Cmd::new(folder.join(&target.name)))

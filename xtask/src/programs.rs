@@ -300,7 +300,8 @@ pub(crate) fn release_of(packages: &[&str]) -> Cmd {
     packages.iter().fold(build, add)
 }
 
-fn folder(metadata: &cargo_metadata::Metadata, profile: Profile) -> PathBuf {
+/// Where the programs of a profile are once they are built.
+pub(crate) fn folder(metadata: &cargo_metadata::Metadata, profile: Profile) -> PathBuf {
     let target = metadata.target_directory.as_std_path();
     target.join(profile.folder())
 }
